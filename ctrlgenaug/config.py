@@ -1,0 +1,79 @@
+"""Configs: YAML checked against a dataclass, ``key=value`` overrides, unknown keys refused with the nearest one."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import write_text
+
+Schema = TypeVar("Schema")
+
+
+def load_config(schema: type[Schema], path: str | Path, overrides: Sequence[str] = ()) -> Schema:
+    """Reads a YAML config into ``schema`` (a dataclass, nested ones allowed).
+
+    Args:
+        schema: the dataclass that lists every field with its type and default.
+        path: the YAML file.
+        overrides: ``key=value`` pairs, dots for nested keys; they win over the file.
+
+    Raises:
+        UserError: missing or malformed file, unknown key (named, with the nearest one), wrong type, missing value.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError("does not exist", "Give the path of a config, e.g. one in configs/", path)
+    try:
+        from_file = OmegaConf.load(path)
+        if not isinstance(from_file, DictConfig):
+            raise UserError("is not a list of `key: value` lines", "See configs/ for examples", path)
+    except YAMLError as error:
+        raise UserError(f"is not YAML ({str(error).splitlines()[0]})", "Mend the line", path) from None
+    for item in overrides:
+        if "=" not in item.lstrip("-"):
+            raise UserError(f"{item!r} is not of the form key=value", "Write e.g. learning_rate=1e-4")
+    from_line = OmegaConf.from_dotlist([item.lstrip("-") for item in overrides])
+    try:
+        merged = OmegaConf.structured(schema)
+        for source, where in ((from_file, path), (from_line, "command line")):
+            _refuse_unknown(source, schema, where)
+            merged = OmegaConf.merge(merged, source)
+        return OmegaConf.to_object(merged)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        key = f"{error.full_key}: " if error.full_key else ""
+        reason = str(error.msg or error).splitlines()[0]
+        raise UserError(f"{key}{reason}", "See docs/configuration.md for the field's type", path) from None
+    except ValueError as error:  # a schema's own __post_init__
+        raise UserError(str(error), "See docs/configuration.md", path) from None
+
+
+def _refuse_unknown(given: DictConfig, schema: type, where: str | Path, prefix: str = "") -> None:
+    fields = {field.name: field for field in dataclasses.fields(schema)}
+    for key in given:
+        if str(key) not in fields:
+            near = difflib.get_close_matches(str(key), fields, n=1)
+            remedy = f"Did you mean {prefix}{near[0]}?" if near else f"Known fields: {', '.join(fields)}"
+            raise UserError(f"unknown field {prefix}{key}", remedy, where)
+        default = fields[str(key)].default_factory
+        nested = default if isinstance(default, type) and dataclasses.is_dataclass(default) else None
+        if nested is not None and OmegaConf.is_dict(given[key]):
+            _refuse_unknown(given[key], nested, where, f"{prefix}{key}.")
+
+
+def to_yaml(config: Any) -> str:
+    """A config as YAML, every field written out."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def save_config(config: Any, path: str | Path) -> None:
+    """Writes the resolved config beside a run's results, whole or not at all."""
+    write_text(path, to_yaml(config))

@@ -1,0 +1,252 @@
+"""The data sets, one small spec each: folders, classes, naming rules and sampling defaults (method, section 1).
+
+Nothing else knows that MosMed lives in MosMedData or how a clip's name becomes its prior's. A further data set is one
+more `DatasetSpec` passed to `register`, and one reader script.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import check_name, read_jsonl
+
+IMAGE_SIZE = 256  # pixels, height and width of every frame
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of a clip metadata file.
+
+    Attributes:
+        name: file name without suffix, e.g. ``study_0001_s01``.
+        file_name: as in the metadata, e.g. ``study_0001_s01.avi``.
+        cls: the class as the data set spells it, e.g. ``CT-234``.
+        text: the description, or "" where the data set has none.
+    """
+
+    name: str
+    file_name: str
+    cls: str
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What is particular to one data set.
+
+    Attributes:
+        data_name: its name on command lines and in configs.
+        home: its folder beside the scripts.
+        classes: class names in the order of their ids.
+        slices_dir: step (a)'s folder of all slices or frames, below ``home`` (as are all folders here).
+        frames_dir: the sampled frames.
+        clips_dir: the sampled clips.
+        priors_dir: image priors, one .npy a frame.
+        motion_dir: motion fields, one .npy a clip.
+        trajectories_dir: trajectories, one .npy a clip.
+        frame_tag: what precedes the number in a frame's name, e.g. ``_slice``.
+        clip_tag: what precedes the first frame's number in a clip's name, e.g. ``_s``.
+        digits: zero padding of those numbers.
+        frames_per_clip: frames a clip covers in its case, before striding.
+        clip_sampling_interval: frames left out between two that are kept.
+        required_clip_num: frames of a clip.
+        max_clips: most clips of one case.
+        pad_short_cases: whether a case too short for one clip is padded with black (else it is dropped).
+        integer_classes: whether metadata write the class as a number.
+        has_text: whether metadata rows carry a text.
+    """
+
+    data_name: str
+    home: str
+    classes: tuple[str, ...]
+    slices_dir: str
+    frames_dir: str
+    clips_dir: str
+    priors_dir: str
+    motion_dir: str
+    trajectories_dir: str
+    frame_tag: str = "_slice"
+    clip_tag: str = "_s"
+    digits: int = 2
+    frames_per_clip: int = 15
+    clip_sampling_interval: int = 1
+    required_clip_num: int = 8
+    max_clips: int = 10
+    pad_short_cases: bool = True
+    integer_classes: bool = False
+    has_text: bool = False
+
+    # --- classes -------------------------------------------------------------------------------------------------
+
+    def class_id(self, cls: str | int) -> int:
+        """The id of class ``cls``; a `UserError` naming the known ones if there is none."""
+        if str(cls) not in self.classes:
+            raise UserError(
+                f"{cls!r} is not a class of {self.data_name}", f"Use one of {', '.join(self.classes)}"
+            )
+        return self.classes.index(str(cls))
+
+    def metadata_class(self, cls: str) -> str | int:
+        """``cls`` as this data set's metadata files write it."""
+        return int(cls) if self.integer_classes else cls
+
+    # --- names ---------------------------------------------------------------------------------------------------
+
+    def frame_name(self, case: str, number: int) -> str:
+        """Name, without suffix, of frame ``number`` of ``case``: ``study_0001_slice01``."""
+        return f"{case}{self.frame_tag}{number:0{self.digits}d}"
+
+    def clip_name(self, case: str, first: int) -> str:
+        """Name, without suffix, of the clip of ``case`` that starts at frame ``first``: ``study_0001_s01``."""
+        return f"{case}{self.clip_tag}{first:0{self.digits}d}"
+
+    def _split(self, name: str, tag: str) -> tuple[str, int]:
+        match = re.fullmatch(rf"(.+){re.escape(tag)}(\d+)", name)
+        if match is None:
+            raise UserError(
+                f"{name!r} is not named like {self.data_name}'s files (CASE{tag}NUMBER)", "Check --data_name"
+            )
+        return match[1], int(match[2])
+
+    def parse_frame(self, name: str) -> tuple[str, int]:
+        """(case, number) of a frame name without suffix."""
+        return self._split(name, self.frame_tag)
+
+    def parse_clip(self, name: str) -> tuple[str, int]:
+        """(case, first frame's number) of a clip name without suffix."""
+        return self._split(name, self.clip_tag)
+
+    def first_frame(self, clip_name: str) -> str:
+        """Name, without suffix, of a clip's first frame, whose embedding is the clip's image prior."""
+        return self.frame_name(*self.parse_clip(clip_name))
+
+    # --- files, below the data root (the folder that holds the data set's home, or the home itself) ---------------
+
+    def home_in(self, data_root: str | Path = ".") -> Path:
+        """The data set's home folder: ``data_root`` itself where it holds the clips, else ``data_root/home``."""
+        root = Path(data_root)
+        return (
+            root
+            if (root / self.clips_dir).is_dir() or (root / self.slices_dir).is_dir()
+            else root / self.home
+        )
+
+    def prior_path(self, home: Path, frame_name: str) -> Path:
+        """Image prior of a frame."""
+        return home / self.priors_dir / f"{frame_name}.npy"
+
+    def motion_path(self, home: Path, clip_name: str) -> Path:
+        """Motion field of a clip."""
+        return home / self.motion_dir / f"{clip_name}.npy"
+
+    def trajectory_path(self, home: Path, clip_name: str) -> Path:
+        """Trajectories of a clip."""
+        return home / self.trajectories_dir / f"{clip_name}.npy"
+
+    def metadata_path(self, folder: str | Path, split: str) -> Path:
+        """Metadata of ``split`` in ``folder``."""
+        return Path(folder) / f"{split}_metadata.jsonl"
+
+    def rows(self, folder: str | Path, split: str) -> Iterator[Clip]:
+        """The metadata rows of ``split`` in ``folder`` (frames or clips), in file order, classes and names checked."""
+        path = self.metadata_path(folder, split)
+        required = ("file_name", "cls", "text") if self.has_text else ("file_name", "cls")
+        for row in read_jsonl(path, required):
+            file_name, cls = check_name(str(row["file_name"]), path), str(row["cls"])
+            if cls not in self.classes:
+                raise UserError(
+                    f"holds class {cls!r}, which {self.data_name} does not have",
+                    f"Use one of {', '.join(self.classes)}, or check --data_name",
+                    path,
+                )
+            yield Clip(Path(file_name).stem, file_name, cls, str(row.get("text", "")))
+
+    def clips(self, home: Path, split: str = "train") -> list[Clip]:
+        """The clips of ``split``, in metadata order; a `UserError` if there are none."""
+        clips = list(self.rows(home / self.clips_dir, split))
+        if not clips:
+            path = self.metadata_path(home / self.clips_dir, split)
+            raise UserError("names no clip", "Run the sampling step for this split first", path)
+        return clips
+
+
+def _conventional(
+    data_name: str, home: str, classes: tuple[str, ...], clips_dir: str, **rest: object
+) -> DatasetSpec:
+    """A spec whose folders follow the method's naming: everything is ``{data_name}_...`` but the clips' folder."""
+    return DatasetSpec(
+        data_name=data_name,
+        home=home,
+        classes=classes,
+        slices_dir=str(rest.pop("slices_dir", f"{data_name}_all_slices")),
+        frames_dir=f"{data_name}_data",
+        clips_dir=clips_dir,
+        priors_dir=f"{data_name}_data_emb",
+        motion_dir=f"{data_name}_motion_field",
+        trajectories_dir=f"{data_name}_motion_field_trajectory",
+        **rest,  # type: ignore[arg-type]
+    )
+
+
+MOSMED = _conventional("MosMed", "MosMedData", ("CT-0", "CT-1", "CT-234"), "MosMed_volume")
+MRNET = _conventional("MRNet", "MRNet", ("0", "1"), "MRNet_volume", integer_classes=True)
+ACDC = _conventional(
+    "ACDC",
+    "ACDC",
+    ("NOR", "MINF", "DCM", "HCM", "RV"),
+    "ACDC_volume",
+    frames_per_clip=8,
+    clip_sampling_interval=0,
+    max_clips=2,
+)
+TUSC = _conventional(
+    "TUSC",
+    "TUSC",
+    ("TR2-3", "TR4", "TR5"),
+    "TUSC_video",
+    slices_dir="TUSC_all_images_consecutive",
+    frame_tag="_",
+    clip_tag="_f",
+    digits=0,
+    max_clips=4,
+    pad_short_cases=False,
+    has_text=True,
+)
+
+_REGISTRY = {spec.data_name: spec for spec in (MOSMED, MRNET, ACDC, TUSC)}
+
+
+def register(spec: DatasetSpec) -> DatasetSpec:
+    """Adds a data set, so that every script accepts its ``--data_name``."""
+    _REGISTRY[spec.data_name] = spec
+    return spec
+
+
+def data_names() -> list[str]:
+    """The names of all known data sets."""
+    return list(_REGISTRY)
+
+
+def get(data_name: str) -> DatasetSpec:
+    """The spec called ``data_name`` (upper or lower case); a `UserError` with the nearest name if there is none."""
+    by_lower = {name.lower(): spec for name, spec in _REGISTRY.items()}
+    if data_name.lower() in by_lower:
+        return by_lower[data_name.lower()]
+    near = difflib.get_close_matches(data_name.lower(), by_lower, n=1)
+    hint = f"Did you mean {by_lower[near[0]].data_name}? " if near else ""
+    raise UserError(f"{data_name!r} is not a known data set", f"{hint}Known: {', '.join(_REGISTRY)}")
+
+
+def of_folder(folder: str | Path) -> DatasetSpec:
+    """The spec whose frames, clips or slices folder is called like ``folder``; a `UserError` if none is."""
+    name = Path(folder).resolve().name
+    for spec in _REGISTRY.values():
+        if name in (spec.clips_dir, spec.frames_dir, spec.slices_dir, spec.home):
+            return spec
+    raise UserError("does not belong to a known data set", "Give --data_name", folder)

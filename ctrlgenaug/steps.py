@@ -1,0 +1,165 @@
+"""How every step of the pipeline runs: errors in one line, cases side by side, a bad case skipped and counted."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import multiprocessing
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from ctrlgenaug.errors import UserError
+
+EXIT_SOME_FAILED = 1
+EXIT_ERROR = 2
+
+
+def describe(error: BaseException) -> str:
+    """One line for a user: our own errors as they are, a full disk by its remedy, the rest with their type."""
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"{error.filename or 'output'}: the disk is full. Free some space and run the same command again."
+        )
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS):
+        return f"{error.filename or 'output'}: permission denied. Choose a folder you may write."
+    first_line = str(error).strip().splitlines()[:1]
+    return f"{type(error).__name__}: {first_line[0] if first_line else 'no details'}"
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Calls a script's ``main`` and leaves with its exit code; errors a user can mend become one line on stderr."""
+    try:
+        code = main() or 0
+    except UserError as error:
+        print(f"error: {describe(error)}", file=sys.stderr)
+        code = EXIT_ERROR
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        print(f"error: {describe(error)}", file=sys.stderr)
+        code = EXIT_ERROR
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to continue", file=sys.stderr)
+        code = 130
+    sys.stdout.flush()
+    raise SystemExit(code)
+
+
+@dataclass
+class Outcome:
+    """What became of a batch of cases.
+
+    Attributes:
+        results: the workers' return values by case, in the order of the cases.
+        failures: one line why, by case.
+        counts: free counters for the closing summary.
+    """
+
+    results: dict[str, Any] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def exit_code(self) -> int:
+        """0 if every case went well, else 1."""
+        return EXIT_SOME_FAILED if self.failures else 0
+
+    def closing_line(self, made: str) -> str:
+        """The last line of a step: what it made, and how many cases failed."""
+        failed = f"; {len(self.failures)} failed (listed above)" if self.failures else ""
+        return f"{made}{failed}"
+
+
+def for_each_case(
+    worker: Callable[..., Any],
+    cases: Sequence[str],
+    arguments: Iterable[tuple[Any, ...]],
+    *,
+    num_workers: int = 0,
+    strict: bool = False,
+    description: str = "",
+    unit: str = "case",
+) -> Outcome:
+    """Runs ``worker(*arguments[i])`` for every case, with a progress bar; a failed case is reported and skipped.
+
+    Args:
+        worker: a module-level function (it is sent to other processes).
+        cases: names for reports, unique.
+        arguments: one tuple a case.
+        num_workers: processes; 0 or 1 runs in this one.
+        strict: stop at the first failure instead.
+        description: the progress bar's title.
+        unit: what a case is called in the progress bar.
+
+    Raises:
+        UserError: with ``strict``, the first failure.
+        OSError: a full disk, always: no later case could be written either.
+    """
+    outcome = Outcome()
+    jobs = dict(zip(cases, arguments, strict=True))
+    bar = tqdm(total=len(jobs), desc=description, unit=unit, disable=None if sys.stderr.isatty() else False,
+               mininterval=0.5 if sys.stderr.isatty() else 10)  # fmt: skip
+
+    def settle(case: str, compute: Callable[[], Any]) -> None:
+        try:
+            outcome.results[case] = compute()
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            if strict:
+                raise (
+                    error if isinstance(error, UserError) else UserError(describe(error), path=case)
+                ) from error
+            outcome.failures[case] = describe(error)
+            tqdm.write(f"skipped {case}: {describe(error)}", file=sys.stderr)
+        bar.update()
+
+    with bar:
+        if num_workers <= 1 or len(jobs) <= 1:
+            for case, args in jobs.items():
+                settle(case, lambda args=args: worker(*args))
+        else:
+            # spawn: a forked child inherits the locks of OpenCV's and torch's threads and can hang on them
+            pool = ProcessPoolExecutor(
+                min(num_workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")
+            )
+            try:
+                futures = {pool.submit(worker, *args): case for case, args in jobs.items()}
+                for future in as_completed(futures):
+                    settle(futures[future], future.result)
+            finally:
+                pool.shutdown(cancel_futures=True)
+    outcome.results = {case: outcome.results[case] for case in jobs if case in outcome.results}
+    return outcome
+
+
+def add_batch_options(parser: argparse.ArgumentParser, *, workers: bool = True) -> None:
+    """Adds the flags that every batch step shares: ``--num_workers`` and ``--strict``."""
+    group = parser.add_argument_group("running")
+    if workers:
+        group.add_argument(
+            "--num_workers",
+            type=int,
+            default=min(8, os.cpu_count() or 1),
+            help="processes side by side (default: %(default)s); the output does not depend on it",
+        )
+    group.add_argument(
+        "--strict", action="store_true", help="stop at the first bad case instead of skipping it"
+    )
+
+
+def parser(description: str, example: str = "") -> argparse.ArgumentParser:
+    """An argument parser with defaults shown and an example at the end of ``--help``."""
+    return argparse.ArgumentParser(
+        description=description,
+        epilog=f"example:\n  {example}" if example else None,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )

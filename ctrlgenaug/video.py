@@ -1,0 +1,107 @@
+"""Clips in and out: raw I420 AVI for the real ones, H.264 MP4 for the synthetic ones.
+
+Frames are grey, (F, H, W) uint8, in [0, 255]. ffmpeg writes both formats: OpenCV's own I420 writer goes through BGR and
+shifts the chroma planes, which darkens grey values by 2 on average.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import imageio_ffmpeg
+import numpy as np
+
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import atomic_path
+
+FRAMES_PER_SECOND = 2.5  # of every clip of the method, real or synthetic
+
+
+def _checked(frames: np.ndarray) -> np.ndarray:
+    frames = np.ascontiguousarray(frames)
+    if frames.dtype != np.uint8 or frames.ndim != 3 or not len(frames):
+        raise ValueError(f"frames must be (F, H, W) uint8 with F >= 1, got {frames.shape} {frames.dtype}")
+    return frames
+
+
+def _encode(path: str | Path, frames: np.ndarray, codec: Sequence[str]) -> None:
+    frames = _checked(frames)
+    height, width = frames.shape[1:]
+    with atomic_path(path) as temporary:
+        command = [
+            *(imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"),
+            *("-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{height}", "-r", str(FRAMES_PER_SECOND)),
+            *("-i", "-", "-fflags", "+bitexact", *codec, str(temporary)),
+        ]
+        result = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)
+        if result.returncode:
+            message = result.stderr.decode(errors="replace").strip().splitlines() or ["ffmpeg failed"]
+            raise UserError(f"cannot be encoded ({message[-1]})", "Check disk space and frame size", path)
+
+
+def write_avi(path: str | Path, frames: np.ndarray) -> None:
+    """Writes (F, H, W) uint8 frames as raw I420 AVI at 2.5 frames/s, whole or not at all (method, section 3)."""
+    _encode(path, frames, ("-c:v", "rawvideo", "-pix_fmt", "yuv420p", "-vtag", "I420"))
+
+
+def write_mp4(
+    path: str | Path,
+    frames: np.ndarray,
+    *,
+    crf: int = 25,
+    lossless: bool = False,
+    encoder_options: Sequence[str] = (),
+) -> None:
+    """Writes (F, H, W) uint8 frames as H.264 MP4 (libx264, yuv420p) at 2.5 frames/s, whole or not at all.
+
+    One encoder thread, because x264's output depends on their number and files must not depend on the machine.
+
+    Args:
+        path: the target.
+        frames: even H and W.
+        crf: constant rate factor; 25 is the method's.
+        lossless: keep every grey value (crf 0, full-range luma).
+        encoder_options: further ffmpeg output options, e.g. ``("-bf", "0")``.
+    """
+    quality = ("-crf", "0", "-pix_fmt", "yuvj420p") if lossless else ("-crf", str(crf), "-pix_fmt", "yuv420p")
+    _encode(path, frames, ("-c:v", "libx264", *quality, "-threads", "1", *encoder_options))
+
+
+def read_video(path: str | Path, num_frames: int | None = None) -> np.ndarray:
+    """Reads a clip as grey frames.
+
+    Args:
+        path: AVI or MP4.
+        num_frames: the count the clip must have, if any.
+
+    Returns:
+        (F, H, W) uint8.
+
+    Raises:
+        UserError: missing, unreadable, or not ``num_frames`` long.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError("does not exist", "Run the step that writes it first", path)
+    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
+    frames = []
+    try:
+        while True:
+            ok, frame = capture.read()
+            if not ok:
+                break
+            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
+    finally:
+        capture.release()
+    if not frames:
+        raise UserError("is not a readable video", "Delete it and run the step that writes it again", path)
+    if num_frames is not None and len(frames) != num_frames:
+        raise UserError(
+            f"has {len(frames)} frames, expected {num_frames}",
+            "Sample the clips again with the same --required_clip_num",
+            path,
+        )
+    return np.stack(frames)

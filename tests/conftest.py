@@ -1,0 +1,57 @@
+"""Shared by all tests: the ``--slow`` switch and a way to run the real scripts as a user does."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the slow cases too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow; run with --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The repository root, where the scripts are."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """``run_script("generate.py", "--flag", ..., cwd=folder)``: runs a script by path, returns the CompletedProcess.
+
+    Fails the test unless the exit code is ``code`` (None: any).
+    """
+
+    def run(script, *arguments, cwd, code=0, timeout=300, env=None):
+        result = subprocess.run(
+            [sys.executable, str(ROOT / script), *map(str, arguments)],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})},
+        )
+        if code is not None and result.returncode != code:
+            pytest.fail(
+                f"{script} exited with {result.returncode}, expected {code}\n--- stdout\n{result.stdout[-3000:]}"
+                f"\n--- stderr\n{result.stderr[-3000:]}"
+            )
+        return result
+
+    return run
