@@ -161,9 +161,15 @@ def load_npy(
         array.ndim != len(shape)
         or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True))
     ):
-        expected = tuple("any" if size is None else size for size in shape)
-        raise UserError(f"has shape {array.shape}, expected {expected}", remedy or "Write it again", path)
+        expected = ", ".join("any" if size is None else str(size) for size in shape)
+        raise UserError(f"has shape {array.shape}, expected ({expected})", remedy or "Write it again", path)
     return array
+
+
+def _latin1_bytes(text: str, encoding: str) -> bytes:
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"it uses the codec {encoding!r}, which is not allowed")
+    return text.encode("latin1")
 
 
 class _NumpyUnpickler(pickle.Unpickler):
@@ -181,6 +187,8 @@ class _NumpyUnpickler(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):  # how protocols 0 to 2 spell bytes
+            return _latin1_bytes
         if (module, name) not in self.ALLOWED:
             raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is not allowed")
         return super().find_class(module.replace("numpy.core", "numpy._core"), name)

@@ -1,0 +1,58 @@
+"""A bad case is skipped and counted; --strict stops; a full disk always stops."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from ctrlgenaug import steps
+from ctrlgenaug.errors import UserError
+
+
+def _work(number):
+    if number == 2:
+        raise UserError("is broken", "Mend it", "case2.nii")
+    if number == 9:
+        raise OSError(errno.ENOSPC, "No space left on device", "out.png")
+    return number * 10
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_bad_case_is_skipped_and_counted(num_workers, capsys):
+    outcome = steps.for_each_case(_work, ["a", "b", "c"], [(1,), (2,), (3,)], num_workers=num_workers)
+    assert outcome.results == {"a": 10, "c": 30}
+    assert outcome.failures == {"b": "case2.nii: is broken. Mend it."}
+    assert outcome.exit_code() == steps.EXIT_SOME_FAILED
+    assert "1 failed" in outcome.closing_line("made 2 cases")
+    assert "skipped b: case2.nii: is broken. Mend it." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_strict_stops_at_the_first(num_workers):
+    with pytest.raises(UserError, match="case2.nii: is broken"):
+        steps.for_each_case(_work, ["b", "c"], [(2,), (3,)], num_workers=num_workers, strict=True)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_full_disk_stops_everything(num_workers):
+    with pytest.raises(OSError, match="No space left"):
+        steps.for_each_case(_work, ["a", "b"], [(9,), (1,)], num_workers=num_workers)
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        ("UserError('is broken', 'Mend it', 'a.nii')", 2, "error: a.nii: is broken. Mend it."),
+        ("OSError(28, 'No space', 'out.png')", 2, "error: out.png: the disk is full."),
+        ("KeyboardInterrupt()", 130, "run the same command again to continue"),
+    ],
+)
+def test_run_turns_errors_into_one_line(raised, code, message):
+    script = (
+        "from ctrlgenaug import steps; from ctrlgenaug.errors import UserError\n"
+        f"def main(): raise {raised}\nsteps.run(main)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert result.returncode == code
+    assert message in result.stderr and "Traceback" not in result.stderr
