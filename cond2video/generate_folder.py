@@ -1,0 +1,142 @@
+"""Fills a folder with synthetic clips of a sequence model: settings, devices and workers chosen, sheets drawn.
+
+Runs in the parent process, which loads no model; the workers do, through `cond2video.synthesis`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cond2video.model_folder import ModelFolder, find_model_folder, trained_with_text
+from ctrlgenaug.datasets import DatasetSpec
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.generation.arguments import share_devices
+from ctrlgenaug.generation.plan import Sample, folder_name
+from ctrlgenaug.generation.run import Work, draw_contact_sheets, fill_folder
+from ctrlgenaug.steps import Outcome
+
+FACTORY = "cond2video.synthesis:SequenceSynthesiser"
+MOST_CPU_WORKERS = 8
+BYTES_A_WORKER = 1_500_000_000  # libraries and activations of one CPU worker, besides the weights
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``generate.py`` asks for; the fields are its flags.
+
+    Attributes:
+        model_path: the sequence model's folder.
+        data_root: folder that holds the data set's home.
+        split: whose conditions the samples use.
+        conditions: ``image_condition``, ``motion_condition``; text is decided by ``text``.
+        text: ``auto``, ``none`` or ``metadata``.
+        devices: device names; empty means all GPUs, else the CPU.
+        num_workers: processes a device, or None.
+        num_frames: F where no motion field tells, or None.
+        output_dir: the folder, or None for the method's name below ``model_path``.
+    """
+
+    model_path: str
+    data_root: str = "."
+    split: str = "train"
+    conditions: tuple[str, ...] = ("image_condition", "motion_condition")
+    text: str = "auto"
+    vae_path: str | None = None
+    scheduler: str = "ddim"
+    num_inference_steps: int = 200
+    guidance_scale: float = 7.5
+    dtype: str = "float32"
+    compile_unet: bool = False
+    num_frames: int | None = None
+    devices: tuple[str, ...] = ()
+    batch_size: int = 4
+    num_workers: int | None = None
+    output_dir: str | None = None
+    lossless: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("num_inference_steps", 1),
+            ("batch_size", 1),
+            ("num_workers", 1),
+            ("num_frames", 2),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"--{name} {value} is too small", f"Give at least {least}")
+
+
+def generate_folder(
+    samples: Sequence[Sample], spec: DatasetSpec, request: Request, shard: tuple[int, int] = (1, 1)
+) -> tuple[Outcome, Path]:
+    """Makes what is missing of ``samples``; returns what became of them and the folder.
+
+    Raises:
+        UserError: see `ctrlgenaug.generation.run.fill_folder` and `cond2video.model_folder.find_model_folder`.
+    """
+    model = find_model_folder(request.model_path, spec.data_name, request.vae_path)
+    conditions = _with_text(request, spec)
+    default = Path(request.model_path) / folder_name(conditions, request.split)
+    folder = Path(request.output_dir or default).resolve()
+    settings: dict[str, Any] = {
+        "data_name": spec.data_name,
+        "split": request.split,
+        "conditions": conditions,
+        "model": model.fingerprints(),
+        "scheduler": request.scheduler,
+        "num_inference_steps": request.num_inference_steps,
+        "guidance_scale": request.guidance_scale,
+        "dtype": request.dtype,
+        "num_frames": request.num_frames or spec.required_clip_num,
+        "lossless": request.lossless,
+    }
+    arguments = {
+        "model_path": str(Path(request.model_path).resolve()),
+        "vae_path": request.vae_path and str(Path(request.vae_path).resolve()),
+        "data_name": spec.data_name,
+        "home": str(spec.home_in(request.data_root).resolve()),
+        "conditions": conditions,
+        "compile_unet": request.compile_unet,
+        "num_frames": request.num_frames,
+        **{key: settings[key] for key in ("scheduler", "num_inference_steps", "guidance_scale", "dtype")},
+    }
+    devices = _places(request, model, len(samples))
+    work = Work(FACTORY, arguments, devices, request.batch_size, shard, settings, request.lossless)
+    outcome = fill_folder(samples, folder, work)
+    draw_contact_sheets(folder, samples)
+    return outcome, folder
+
+
+def _with_text(request: Request, spec: DatasetSpec) -> tuple[str, ...]:
+    """The conditions, with ``text_condition`` where prompts from the metadata are used."""
+    named = "text_condition" in request.conditions or request.text == "metadata"
+    if named and not spec.has_text:
+        raise UserError(f"{spec.data_name} has no texts", "Leave --text metadata and text_condition out")
+    automatic = request.text == "auto" and spec.has_text and trained_with_text(request.model_path)
+    rest = tuple(name for name in request.conditions if name != "text_condition")
+    return (*rest, "text_condition") if request.text != "none" and (named or automatic) else rest
+
+
+def _places(request: Request, model: ModelFolder, samples: int) -> list[str]:
+    """A device name for each worker process."""
+    devices = list(request.devices)
+    if not devices:
+        import torch  # takes seconds, and only this question needs it
+
+        devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    places = []
+    for device in share_devices(devices):
+        number = request.num_workers or (1 if device != "cpu" else _cpu_workers(model.weight_bytes()))
+        places += [device] * number
+    return places[: max(1, samples)]
+
+
+def _cpu_workers(weight_bytes: int) -> int:
+    """One-threaded workers that cores and free memory allow."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    by_memory = free // (BYTES_A_WORKER + 2 * weight_bytes)
+    return int(max(1, min(len(os.sched_getaffinity(0)), MOST_CPU_WORKERS, by_memory)))

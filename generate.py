@@ -1,0 +1,171 @@
+"""Synthesises labelled clips with a trained sequence model: any number of GPUs and machines, restartable."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ctrlgenaug import datasets, steps
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.generation import arguments, plan
+
+EXAMPLE = """python generate.py --sequence_model_path sequence_model_MosMed --data_name MosMed \\
+      --user_defined_conditions '["image_condition", "motion_condition"]' --device_id_list '[0,1,2]' \\
+      --batch_size 4 --num_workers 1 --predifined_sampled_num 500 --class_label CT-0 CT-1
+
+many machines: the same command on each, with --shard 1/4, --shard 2/4, ... or --shard slurm in a job array, or under
+accelerate launch --num_machines N. Any division makes the same files. Started again, it makes only what is missing."""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = steps.parser(__doc__, EXAMPLE)
+    what = parser.add_argument_group("what is made")
+    what.add_argument(
+        "--data_name", default="MosMed", help=f"{', '.join(datasets.data_names())} (default: MosMed)"
+    )
+    what.add_argument("--data_root", default=".", help="folder that holds the data set's home (default: .)")
+    what.add_argument(
+        "--split", choices=datasets.SPLITS, default="train", help="whose conditions are used (default: train)"
+    )
+    what.add_argument(
+        "--allow_test_conditions",
+        action="store_true",
+        help="needed for --split test: training on such clips leaks the test set",
+    )
+    what.add_argument(
+        "--class_label",
+        nargs="+",
+        default=[],
+        metavar="CLASS",
+        help="one, several or all classes (default: all)",
+    )
+    what.add_argument(
+        "--predifined_sampled_num",
+        "--predefined_sampled_num",
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="samples of each class, or one number a class (default: as many as real clips)",
+    )
+    what.add_argument("--seed", type=int, default=plan.PLAN_SEED, help="of the plan (default: %(default)s)")
+    what.add_argument("--dry_run", action="store_true", help="print the planned file names and stop")
+
+    model = parser.add_argument_group("model and conditions")
+    model.add_argument(
+        "--sequence_model_path",
+        "--pretrained_model_path",
+        dest="model_path",
+        metavar="FOLDER",
+        help="the trained sequence model",
+    )
+    model.add_argument("--vae_path", help="another VAE folder than the model's own")
+    model.add_argument(
+        "--user_defined_conditions",
+        nargs="+",
+        metavar="CONDITION",
+        default=["image_condition", "motion_condition"],
+        help="image_condition, motion_condition (default: both); the class label is always used",
+    )
+    model.add_argument(
+        "--text",
+        choices=("auto", "none", "metadata"),
+        default="auto",
+        help="prompts from the metadata (default: auto, if the model was trained with them)",
+    )
+    model.add_argument(
+        "--num_frames", type=int, help="frames where no motion field tells (default: the data set's)"
+    )
+
+    sampling = parser.add_argument_group("sampling")
+    sampling.add_argument(
+        "--scheduler",
+        choices=("ddim", "dpmsolver++", "unipc"),
+        default="ddim",
+        help="(default: %(default)s, the method's)",
+    )
+    sampling.add_argument("--num_inference_steps", type=int, default=200, help="(default: %(default)s)")
+    sampling.add_argument("--guidance_scale", type=float, default=7.5, help="(default: %(default)s)")
+    sampling.add_argument(
+        "--dtype",
+        choices=("float32", "float16", "bfloat16"),
+        default="float32",
+        help="(default: %(default)s)",
+    )
+    sampling.add_argument("--compile", action="store_true", help="compile the UNet first")
+
+    running = parser.add_argument_group("running and output")
+    running.add_argument(
+        "--device_id_list",
+        nargs="+",
+        default=[],
+        metavar="DEVICE",
+        help="[0,1,2], cuda:1 or cpu (default: all GPUs, else cpu)",
+    )
+    running.add_argument(
+        "--batch_size",
+        type=int,
+        default=4,
+        help="samples at once on a GPU (default: %(default)s); halved when memory runs out",
+    )
+    running.add_argument(
+        "--num_workers",
+        type=int,
+        help="processes a device (default: 1 a GPU; on a CPU as many as cores and memory allow)",
+    )
+    running.add_argument("--shard", help="i/n: this machine's share; slurm: the place in a job array")
+    running.add_argument("--output_dir", help="(default: FOLDER/cond_{first letters}_synthesis_mp4)")
+    running.add_argument("--lossless", action="store_true", help="keep every grey value (larger files)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = parse_arguments()
+    spec = datasets.get(options.data_name)
+    if options.split == "test" and not options.allow_test_conditions:
+        raise UserError(
+            "--split test makes clips from test conditions, which leak into whatever is trained on them",
+            "Add --allow_test_conditions if that is wanted",
+        )
+    classes = arguments.parse_classes(options.class_label, spec)
+    numbers = arguments.parse_numbers(options.predifined_sampled_num, classes)
+    shard = arguments.parse_shard(options.shard)
+    clips = spec.clips(spec.home_in(options.data_root), options.split)
+    samples = plan.take_shard(plan.make_plan(clips, classes, numbers, options.seed), *shard)
+    if options.dry_run:
+        print(*(sample.file_name for sample in samples), sep="\n")
+        return 0
+    if options.model_path is None:
+        raise UserError("--sequence_model_path is missing", "Give the trained sequence model's folder")
+
+    from cond2video.generate_folder import Request, generate_folder  # a dry run need not wait for it
+
+    request = Request(
+        model_path=options.model_path,
+        data_root=options.data_root,
+        split=options.split,
+        conditions=arguments.parse_conditions(options.user_defined_conditions),
+        text=options.text,
+        vae_path=options.vae_path,
+        scheduler=options.scheduler,
+        num_inference_steps=options.num_inference_steps,
+        guidance_scale=options.guidance_scale,
+        dtype=options.dtype,
+        compile_unet=options.compile,
+        num_frames=options.num_frames,
+        devices=tuple(arguments.parse_devices(options.device_id_list)) if options.device_id_list else (),
+        batch_size=options.batch_size,
+        num_workers=options.num_workers,
+        output_dir=options.output_dir,
+        lossless=options.lossless,
+    )
+    outcome, folder = generate_folder(samples, spec, request, shard)
+    made = f"{outcome.counts['made']} clips made, {outcome.counts['kept']} were there already, in {folder}"
+    print(outcome.closing_line(made))
+    print(
+        f"next: python VAE-Seq.py --model_path {options.model_path} --synthetic_dir {os.path.relpath(folder)}"
+    )
+    return outcome.exit_code()
+
+
+if __name__ == "__main__":
+    steps.run(main)
