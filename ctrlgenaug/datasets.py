@@ -153,19 +153,31 @@ class DatasetSpec:
         """Metadata of ``split`` in ``folder``."""
         return Path(folder) / f"{split}_metadata.jsonl"
 
-    def rows(self, folder: str | Path, split: str) -> Iterator[Clip]:
-        """The metadata rows of ``split`` in ``folder`` (frames or clips), in file order, classes and names checked."""
+    def rows(
+        self,
+        folder: str | Path,
+        split: str,
+        *,
+        file_column: str = "file_name",
+        class_column: str = "cls",
+        text_column: str | None = None,
+    ) -> Iterator[Clip]:
+        """The metadata rows of ``split`` in ``folder`` (frames or clips), in file order, classes and names checked.
+
+        ``text_column`` None means ``text`` where the data set has one.
+        """
         path = self.metadata_path(folder, split)
-        required = ("file_name", "cls", "text") if self.has_text else ("file_name", "cls")
+        text_column = text_column or ("text" if self.has_text else None)
+        required = (file_column, class_column) + ((text_column,) if text_column else ())
         for row in read_jsonl(path, required):
-            file_name, cls = check_name(str(row["file_name"]), path), str(row["cls"])
+            file_name, cls = check_name(str(row[file_column]), path), str(row[class_column])
             if cls not in self.classes:
                 raise UserError(
                     f"holds class {cls!r}, which {self.data_name} does not have",
                     f"Use one of {', '.join(self.classes)}, or check --data_name",
                     path,
                 )
-            yield Clip(Path(file_name).stem, file_name, cls, str(row.get("text", "")))
+            yield Clip(Path(file_name).stem, file_name, cls, str(row[text_column]) if text_column else "")
 
     def clips(self, home: Path, split: str = "train") -> list[Clip]:
         """The clips of ``split``, in metadata order; a `UserError` if there are none."""

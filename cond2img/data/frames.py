@@ -1,0 +1,208 @@
+"""The sampled frames as training samples; every sample is a pure function of (seed, epoch, index)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from ctrlgenaug import datasets
+from ctrlgenaug.datasets import IMAGE_SIZE, Clip
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import load_npy
+from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
+from ctrlgenaug.training.dropping import kept_conditions
+from ctrlgenaug.training.order import Draw, generator
+
+LATENT_SHAPE = (4, IMAGE_SIZE // 8, IMAGE_SIZE // 8)
+PRIOR_SHAPE = (256, 64, 64)
+TRAIN_TIMESTEPS = 1000
+
+
+def read_frame(path: str | Path) -> np.ndarray:
+    """A frame's PNG as (1, 256, 256) uint8."""
+    try:
+        picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_GRAYSCALE)
+    except (OSError, cv2.error):
+        picture = None
+    remedy = "Run the sampling step for this case again"
+    if picture is None:
+        raise UserError("is missing or not a readable picture", remedy, path)
+    if picture.shape != (IMAGE_SIZE, IMAGE_SIZE):
+        raise UserError(f"is {picture.shape}, expected {IMAGE_SIZE} x {IMAGE_SIZE}", remedy, path)
+    return picture[None]
+
+
+class FrameData:
+    """Frames with what the VAE's training draws for them.
+
+    Args:
+        config: names the data set and its folders.
+        split: ``train`` or ``test``.
+    """
+
+    def __init__(self, config: TrainingConfig, split: str) -> None:
+        self.config, self.split = config, split
+        self.spec = datasets.get(config.data_name)
+        self.home = self.spec.home_in(config.data_root)
+        self.folder = Path(config.train_data_dir) if config.train_data_dir else self.home / self.own_folder()
+        self.rows: list[Clip] = list(
+            self.spec.rows(
+                self.folder,
+                split,
+                file_column=config.image_column,
+                class_column=config.class_column,
+                text_column=getattr(config, "caption_column", None),
+            )
+        )
+        if not self.rows:
+            path = self.spec.metadata_path(self.folder, split)
+            raise UserError("names no sample", "Run the sampling step for this split first", path)
+
+    def own_folder(self) -> str:
+        """The samples' folder below the data set's home."""
+        return self.spec.frames_dir
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def file(self, index: int) -> Path:
+        """The sample's file."""
+        return self.folder / self.rows[index].file_name
+
+    def frames(self, index: int) -> np.ndarray:
+        """The sample's frames, (F, 256, 256) uint8; F = 1 here."""
+        return read_frame(self.file(index))
+
+    def pixels(self, index: int) -> torch.Tensor:
+        """The sample's frames, (F, 1, 256, 256) float32 in [-1, 1]."""
+        return torch.from_numpy(self.frames(index)).float().div_(127.5).sub_(1.0)[:, None]
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        """``pixels`` (1, 256, 256) and ``posterior_noise`` (4, 32, 32)."""
+        noise = torch.randn(LATENT_SHAPE, generator=self.generator(draw, "posterior"))
+        return {
+            "name": self.rows[draw.index].file_name,
+            "pixels": self.pixels(draw.index)[0],
+            "posterior_noise": noise,
+        }
+
+    def generator(self, draw: Draw, purpose: str) -> torch.Generator:
+        """The sample's own generator in this epoch."""
+        return generator(self.config.seed, draw.epoch, draw.index, purpose)
+
+    def fingerprint(self) -> str:
+        """Changes with the samples' names, classes and order."""
+        text = "\n".join(f"{row.file_name}\t{row.cls}" for row in self.rows)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    # --- checks before the first step ----------------------------------------------------------------------------
+
+    def check_sample(self, index: int) -> None:
+        """Raises a `UserError` if a file of the sample is missing or damaged."""
+        self.frames(index)
+
+    def check(self) -> None:
+        """Checks every sample; the first bad one, in order, is a `UserError`."""
+        with ThreadPoolExecutor(8) as pool:
+            for _ in pool.map(self.check_sample, range(len(self))):
+                pass
+
+    def pick(self, names: Iterable[str]) -> list[int]:
+        """Indices of the samples called ``names``; without names, the first sample of each class."""
+        by_name = {row.name: index for index, row in reversed(list(enumerate(self.rows)))}
+        wanted = [Path(name).stem for name in names]
+        for name in wanted:
+            if name not in by_name:
+                path = self.spec.metadata_path(self.folder, self.split)
+                raise UserError(f"does not name {name!r}", "Mend validation_data.names", path)
+        if wanted:
+            return [by_name[name] for name in wanted]
+        firsts: dict[str, int] = {}
+        for index, row in enumerate(self.rows):
+            firsts.setdefault(row.cls, index)
+        return [firsts[cls] for cls in self.spec.classes if cls in firsts]
+
+
+class LabelledFrameData(FrameData):
+    """Frames with conditions, noise and timestep: what a diffusion model trains on.
+
+    Set ``moments`` (N, F, 8, 32, 32) to take latents from the cache instead of pixels.
+    """
+
+    config: DiffusionConfig
+    condition_names: Sequence[str] = ("image_prior",)
+
+    def __init__(self, config: DiffusionConfig, split: str) -> None:
+        super().__init__(config, split)
+        self.captions = sorted({""} | {row.text for row in self.rows}) if config.caption_column else [""]
+        self.moments: np.ndarray | None = None
+        self.prior_dir = (
+            Path(config.image_prior_dir) if config.image_prior_dir else self.home / self.spec.priors_dir
+        )
+
+    @property
+    def num_frames(self) -> int:
+        """F."""
+        return 1
+
+    def prior_path(self, index: int) -> Path:
+        """The image prior that conditions the sample."""
+        return self.prior_dir / f"{self.rows[index].name}.npy"
+
+    def prior(self, index: int, *, mmap: bool = False) -> np.ndarray:
+        """The image prior, (256, 64, 64)."""
+        remedy = "Run extract_image_priors.py for this split"
+        return load_npy(self.prior_path(index), PRIOR_SHAPE, mmap=mmap, remedy=remedy)
+
+    def class_label(self, index: int) -> int:
+        """The sample's class id."""
+        return self.spec.class_id(self.rows[index].cls)
+
+    def caption(self, index: int) -> int:
+        """The sample's text, as a place in ``captions``."""
+        return self.captions.index(self.rows[index].text) if self.config.caption_column else 0
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        """A sample with its F frames in front: ``pixels`` (F, 1, 256, 256) or ``moments`` (F, 8, 32, 32),
+        ``posterior_noise`` and ``noise`` (F, 4, 32, 32), ``timestep``, ``class_label``, ``caption``, ``image_prior``.
+        """
+        index = draw.index
+        shape = (self.num_frames, *LATENT_SHAPE)
+        kept = kept_conditions(
+            self.condition_names,
+            self.config.condition_dropping,
+            seed=self.config.seed,
+            epoch=draw.epoch,
+            index=index,
+        )
+        step = torch.randint(TRAIN_TIMESTEPS, (), generator=self.generator(draw, "timestep"))
+        item = {
+            "name": self.rows[index].file_name,
+            "posterior_noise": torch.randn(shape, generator=self.generator(draw, "posterior")),
+            "noise": torch.randn(shape, generator=self.generator(draw, "noise")),
+            "timestep": step,
+            "class_label": self.class_label(index),
+            # with nothing else to go by the model must not go by the text either: guidance needs such samples
+            "caption": self.caption(index) if kept else self.captions.index(""),
+            "image_prior": (
+                torch.from_numpy(np.array(self.prior(index), dtype=np.float32))
+                if "image_prior" in kept
+                else torch.zeros(PRIOR_SHAPE)
+            ),
+        }
+        if self.moments is not None:
+            item["moments"] = torch.from_numpy(np.array(self.moments[index]))
+        else:
+            item["pixels"] = self.pixels(index)
+        return item
+
+    def check_sample(self, index: int) -> None:
+        super().check_sample(index)
+        self.prior(index, mmap=True)

@@ -1,0 +1,107 @@
+"""The latent cache: the VAE's posterior moments of every frame, computed once, mapped from disk afterwards.
+
+Moments (mean and log-variance), not samples, are stored: training goes on drawing a fresh latent from the posterior
+each time, as it does without the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from tqdm import tqdm
+
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import TEMPORARY_PREFIX, load_npy
+from ctrlgenaug.training.records import Records
+
+
+class FrameSource(Protocol):
+    """Samples of F grey frames each."""
+
+    def __len__(self) -> int: ...
+
+    def pixels(self, index: int) -> torch.Tensor:
+        """(F, 1, H, W) float32 in [-1, 1]."""
+        ...
+
+    def file(self, index: int) -> Path:
+        """The file that ``pixels`` reads."""
+        ...
+
+
+def sample_latents(moments: torch.Tensor, noise: torch.Tensor, scaling_factor: float) -> torch.Tensor:
+    """Latents z = scaling_factor * (mean + exp(logvar / 2) * noise) from a Gaussian posterior.
+
+    Args:
+        moments: (..., 8, h, w), mean and log-variance along the channels.
+        noise: (..., 4, h, w), standard normal.
+        scaling_factor: 0.18215 for Stable Diffusion's VAE.
+    """
+    mean, logvar = moments.float().chunk(2, dim=-3)
+    return scaling_factor * (mean + torch.exp(0.5 * logvar.clamp(-30.0, 20.0)) * noise)
+
+
+def cache_key(source: FrameSource, vae_fingerprint: str) -> str:
+    """Changes with the VAE's weights and with any frame's name, size or time of writing."""
+    digest = hashlib.sha256(vae_fingerprint.encode())
+    for index in range(len(source)):
+        path = source.file(index)
+        stat = path.stat()
+        digest.update(f"{path.name}/{stat.st_size}/{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def cached_moments(
+    folder: str | Path,
+    source: FrameSource,
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    vae_fingerprint: str,
+    accelerator: Accelerator,
+    records: Records,
+) -> np.ndarray:
+    """The moments of all samples, (N, F, 8, h, w) float32, read-only and memory-mapped.
+
+    On first use each process encodes its share into one file, which takes its final name when all have finished.
+
+    Args:
+        folder: where the cache lives, on a disk that all processes share.
+        source: the frames.
+        encode: (n, 1, H, W) in [-1, 1] to moments (n, 8, h, w), without random parts.
+        vae_fingerprint: tells the VAE's weights apart.
+        accelerator: processes and device.
+        records: for messages.
+    """
+    path = Path(folder) / f"moments-{cache_key(source, vae_fingerprint)}.npy"
+    first = encode(source.pixels(0).to(accelerator.device))
+    shape = (len(source), *first.shape)
+    try:
+        moments = load_npy(path, shape, mmap=True)
+        records.log(f"latent cache: using {path}")
+        return moments
+    except UserError:
+        pass
+    accelerator.wait_for_everyone()  # nobody may still be looking for the file while it is made
+    unfinished = path.with_name(TEMPORARY_PREFIX + path.name)
+    if accelerator.is_main_process:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float32, shape=shape).flush()
+    accelerator.wait_for_everyone()
+    target = np.lib.format.open_memmap(unfinished, mode="r+")
+    own = range(accelerator.process_index, len(source), accelerator.num_processes)
+    bar = tqdm(own, desc="latent cache", unit="sample", disable=not accelerator.is_main_process, mininterval=5)
+    for index in bar:
+        target[index] = encode(source.pixels(index).to(accelerator.device)).cpu().numpy()
+    target.flush()
+    del target
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        unfinished.replace(path)
+        records.log(f"latent cache: {len(source)} samples written to {path}")
+    accelerator.wait_for_everyone()
+    return load_npy(path, shape, mmap=True)

@@ -1,0 +1,81 @@
+"""Data order and random numbers as pure functions of (seed, epoch, index).
+
+The training samples of a run form one endless line: epoch after epoch, each a permutation of the data set. Step and
+micro-batch are cut from that line, so no sample is left out or repeated at an epoch's end, whatever the batch size and the
+number of processes, and a resumed run goes on at the number it had reached. Whatever is random about a sample is drawn
+from a generator of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+
+class Draw(NamedTuple):
+    """One sample of the line: the ``index``-th of the data set, as seen in ``epoch``."""
+
+    epoch: int
+    index: int
+
+
+def generator(seed: int, epoch: int, index: int, purpose: str = "") -> torch.Generator:
+    """A CPU generator that depends on its arguments alone; different purposes give independent streams."""
+    digest = hashlib.blake2b(f"{seed}/{epoch}/{index}/{purpose}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
+
+
+@lru_cache(maxsize=4)
+def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
+    """The order of ``size`` samples in ``epoch``, (size,) int64."""
+    return torch.randperm(size, generator=generator(seed, epoch, -1, "order")).numpy()
+
+
+def draw(seed: int, position: int, size: int) -> Draw:
+    """The sample at ``position`` (from 0) of the line over a data set of ``size`` samples."""
+    epoch, offset = divmod(position, size)
+    return Draw(epoch, int(permutation(seed, epoch, size)[offset]))
+
+
+class MicroBatches:
+    """A batch sampler that deals the line out to the processes.
+
+    Micro-batch m of the run covers positions [m * P * b, (m + 1) * P * b); process r of P takes the r-th part of b.
+
+    Args:
+        seed: the run's seed.
+        size: samples in the data set.
+        batch_size: b, samples a process.
+        rank: r.
+        world_size: P.
+        start: the first position, i.e. the samples that the run has seen already.
+        micro_batches: how many micro-batches to deal.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        size: int,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        start: int = 0,
+        micro_batches: int,
+    ) -> None:
+        self.seed, self.size, self.batch_size = seed, size, batch_size
+        self.rank, self.world_size = rank, world_size
+        self.start, self.micro_batches = start, micro_batches
+
+    def __len__(self) -> int:
+        return self.micro_batches
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for number in range(self.micro_batches):
+            first = self.start + (number * self.world_size + self.rank) * self.batch_size
+            yield [draw(self.seed, first + i, self.size) for i in range(self.batch_size)]

@@ -1,0 +1,102 @@
+"""The run folder's story: log.txt, stats.jsonl, train_loss.txt, test_rec_loss.txt and the curves."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ctrlgenaug.files import read_jsonl, write_jsonl, write_text
+
+
+class Records:
+    """Writes a run's records, flushed line by line; only the main process has one that writes.
+
+    Args:
+        folder: the run folder.
+        active: False on the other processes, where every call does nothing.
+    """
+
+    def __init__(self, folder: str | Path, active: bool = True) -> None:
+        self.folder, self.active = Path(folder), active
+        if active:
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def _append(self, name: str, line: str) -> None:
+        with (self.folder / name).open("a", encoding="utf-8") as handle:
+            handle.write(line + "\n")
+
+    def log(self, text: str) -> None:
+        """A line for the user and for log.txt."""
+        if self.active:
+            tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()
+            self._append("log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
+
+    def stats(self, step: int, values: dict[str, float]) -> None:
+        """One row of stats.jsonl, and the published train_loss.txt line."""
+        if self.active:
+            rounded = {key: float(f"{value:.7g}") for key, value in values.items()}
+            self._append("stats.jsonl", json.dumps({"step": step, **rounded}))
+            self._append("train_loss.txt", f"step {step}: {values['loss']:.7g}")
+
+    def published(self, name: str, step: int, value: float) -> None:
+        """A line ``step N: value`` of one of the published text files, e.g. test_rec_loss.txt."""
+        if self.active:
+            self._append(name, f"step {step}: {value:.7g}")
+
+    def rewind(self, step: int) -> None:
+        """Drops the rows after ``step``: a killed run may have written beyond the checkpoint it resumes from."""
+        if not self.active:
+            return
+        for name in ("train_loss.txt", "test_rec_loss.txt"):
+            path = self.folder / name
+            if path.is_file():
+                lines = path.read_text(encoding="utf-8").splitlines()
+                kept = [line for line in lines if _step_in(line) <= step]
+                write_text(path, "".join(line + "\n" for line in kept))
+        write_jsonl(self.folder / "stats.jsonl", [row for row in self.rows() if row["step"] <= step])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of stats.jsonl so far; a torn last line is left out."""
+        path = self.folder / "stats.jsonl"
+        if not path.is_file():
+            return []
+        text = path.read_text(encoding="utf-8")
+        if not text.endswith("\n"):
+            write_text(path, text[: text.rfind("\n") + 1])
+        return read_jsonl(path, ("step",))
+
+    def curves(self) -> Path | None:
+        """Draws every recorded loss and the learning rate over the steps into loss_curve.png."""
+        rows = self.rows() if self.active else []
+        return draw_curves(rows, self.folder / "loss_curve.png") if rows else None
+
+
+def _step_in(line: str) -> int:
+    head = line.removeprefix("step ").split(":")[0]
+    return int(head) if head.isdigit() else sys.maxsize  # a torn line goes too
+
+
+def draw_curves(rows: list[dict[str, Any]], path: Path) -> Path:
+    """Draws the losses and the learning rate of ``rows`` (as in stats.jsonl) into a PNG."""
+    from matplotlib.figure import Figure  # imported late: a run pays for it only when it draws
+
+    from ctrlgenaug.files import atomic_path
+
+    losses = [key for key in ("loss", "rec", "kl", "validation_loss") if any(key in row for row in rows)]
+    figure = Figure(figsize=(4 * (len(losses) + 1), 3), layout="constrained")
+    for axis, key in zip(figure.subplots(1, len(losses) + 1), [*losses, "lr"], strict=True):
+        points = [(row["step"], row[key]) for row in rows if key in row]
+        axis.plot(*zip(*points, strict=True), linewidth=1, color="#1f5fa8")
+        axis.set(title=key, xlabel="step")
+        if key != "lr" and all(value > 0 for _, value in points):
+            axis.set_yscale("log")
+        axis.grid(alpha=0.3)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=100)
+    return path

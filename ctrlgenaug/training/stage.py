@@ -1,0 +1,112 @@
+"""What one of the three training scripts gives to the `Trainer`: a model, a data set, a loss and a validation."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from ctrlgenaug.training.config import TrainingConfig
+from ctrlgenaug.training.order import Draw
+from ctrlgenaug.training.records import Records
+
+Batch = dict[str, Any]
+
+
+class TrainingData(Protocol):
+    """A data set whose samples are pure functions of (epoch, index)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, draw: Draw) -> Batch:
+        """Tensors by name, and under ``name`` the file's name for error messages."""
+        ...
+
+    def check(self) -> None:
+        """Raises a `UserError` that names the first missing or unreadable file."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Tells whether a resumed run sees the same samples in the same order."""
+        ...
+
+
+class TrainingStep(nn.Module, ABC):
+    """The trained model with its loss, as one module, so that data parallelism wraps both.
+
+    Attributes:
+        model: the trained model, the part that checkpoints save as a model folder.
+    """
+
+    model: nn.Module
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The batch's mean loss, and further scalars to log by name."""
+
+
+class Stage(ABC):
+    """One training stage.
+
+    Attributes:
+        folder: the model's folder name in a checkpoint: ``vae``, ``unet`` or ``unet3d``.
+        next_step: the command line that comes after this stage, for the closing line.
+    """
+
+    folder: str
+    next_step: str = ""
+
+    def __init__(self, config: TrainingConfig, data: TrainingData, step_module: TrainingStep) -> None:
+        self.config, self.data, self.step_module = config, data, step_module
+        self.device = torch.device("cpu")
+
+    @property
+    def model(self) -> nn.Module:
+        """The trained model."""
+        return self.step_module.model
+
+    def prepare(self, accelerator: Accelerator, records: Records) -> None:
+        """Moves frozen companions to the device and fills caches; called once, by every process."""
+        self.device = accelerator.device
+
+    @abstractmethod
+    def read_weights(self, folder: Path) -> dict[str, torch.Tensor]:
+        """The weights in a model folder of a checkpoint, on the CPU."""
+
+    @abstractmethod
+    def validate(self, step: int, records: Records) -> dict[str, float]:
+        """Writes pictures to the run folder; returns figures to log. Runs on the main process only."""
+
+    @abstractmethod
+    def export(self, model_folder: Path, export_dir: Path) -> Path:
+        """Puts a checkpoint's model where the next step expects it; returns the folder made."""
+
+
+def set_modes(module: nn.Module, *, freeze_statistics: bool = True) -> None:
+    """Train mode for what is trained, eval mode for what is frozen.
+
+    A module all of whose parameters are frozen goes into eval mode, so that the running statistics of a frozen
+    BatchNorm stand still.
+
+    Args:
+        module: the module to set.
+        freeze_statistics: False leaves frozen modules in train mode, as the official code does: the statistics of a
+            frozen BatchNorm then go on moving.
+    """
+    module.train()
+    if not freeze_statistics:
+        return
+    for part in module.modules():
+        parameters = list(part.parameters())
+        if parameters and not any(parameter.requires_grad for parameter in parameters):
+            part.eval()
+
+
+def count_parameters(module: nn.Module) -> tuple[int, int]:
+    """(all parameters, trainable parameters)."""
+    counts = [(parameter.numel(), parameter.requires_grad) for parameter in module.parameters()]
+    return sum(count for count, _ in counts), sum(count for count, trained in counts if trained)
