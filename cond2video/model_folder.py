@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cond2img.latent_store import find_vae
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import fingerprint_folder, read_json
 
@@ -66,10 +67,10 @@ def find_model_folder(path: str | Path, data_name: str, vae_path: str | Path | N
         raise UserError(
             f"is a {class_name}, an image model", "Train the sequence LDM and give its folder", unet
         )
-    names = (f"{data_name}-vae-pretrained", "vae-pretrained", "vae")
-    vae = Path(vae_path) if vae_path else first(names, "config.json")
-    if vae is None or not (vae / "config.json").is_file():
-        raise UserError(f"holds no VAE ({names[0]}/ or {names[1]}/)", "Give --vae_path", vae_path or path)
+    try:
+        vae = find_vae(vae_path or path, data_name)
+    except UserError as error:
+        raise UserError(error.problem, "Give --vae_path", vae_path or path) from None
     return ModelFolder(
         unet,
         vae,

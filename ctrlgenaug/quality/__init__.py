@@ -1,0 +1,1 @@
+"""How good synthetic clips are: scores, comparisons with real ones, and the filter."""
