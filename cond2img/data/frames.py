@@ -169,19 +169,22 @@ class LabelledFrameData(FrameData):
         """The sample's text, as a place in ``captions``."""
         return self.captions.index(self.rows[index].text) if self.config.caption_column else 0
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """A sample with its F frames in front: ``pixels`` (F, 1, 256, 256) or ``moments`` (F, 8, 32, 32),
-        ``posterior_noise`` and ``noise`` (F, 4, 32, 32), ``timestep``, ``class_label``, ``caption``, ``image_prior``.
-        """
-        index = draw.index
-        shape = (self.num_frames, *LATENT_SHAPE)
-        kept = kept_conditions(
+    def kept(self, draw: Draw) -> set[str]:
+        """The conditions that the sample keeps in this epoch."""
+        return kept_conditions(
             self.condition_names,
             self.config.condition_dropping,
             seed=self.config.seed,
             epoch=draw.epoch,
-            index=index,
+            index=draw.index,
         )
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        """A sample with its F frames in front: ``pixels`` (F, 1, 256, 256) or ``moments`` (F, 8, 32, 32),
+        ``posterior_noise`` and ``noise`` (F, 4, 32, 32), ``timestep``, ``class_label``, ``caption``, ``image_prior``.
+        """
+        index, kept = draw.index, self.kept(draw)
+        shape = (self.num_frames, *LATENT_SHAPE)
         step = torch.randint(TRAIN_TIMESTEPS, (), generator=self.generator(draw, "timestep"))
         item = {
             "name": self.rows[index].file_name,

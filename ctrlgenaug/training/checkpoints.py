@@ -52,7 +52,10 @@ def write(folder: str | Path, fill: Callable[[Path], None], state: dict[str, Any
         torch.save(state, temporary / STATE_FILE)
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         manifest = {
-            str(path.relative_to(temporary)): {"bytes": path.stat().st_size, "sha256": fingerprint([path], 64)}
+            str(path.relative_to(temporary)): {
+                "bytes": path.stat().st_size,
+                "sha256": fingerprint([path], 64),
+            }
             for path in files
         }
         write_json(temporary / MANIFEST_FILE, manifest)

@@ -135,5 +135,3 @@ class DiffusionConfig(TrainingConfig):
     condition_dropping: ConditionDropping = field(default_factory=ConditionDropping)
     validation_data: ValidationData = field(default_factory=ValidationData)
     enable_sync_batch_norm: bool = True
-
-

@@ -94,7 +94,9 @@ def cached_moments(
     accelerator.wait_for_everyone()
     target = np.lib.format.open_memmap(unfinished, mode="r+")
     own = range(accelerator.process_index, len(source), accelerator.num_processes)
-    bar = tqdm(own, desc="latent cache", unit="sample", disable=not accelerator.is_main_process, mininterval=5)
+    bar = tqdm(
+        own, desc="latent cache", unit="sample", disable=not accelerator.is_main_process, mininterval=5
+    )
     for index in bar:
         target[index] = encode(source.pixels(index).to(accelerator.device)).cpu().numpy()
     target.flush()

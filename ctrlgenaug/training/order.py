@@ -1,9 +1,9 @@
 """Data order and random numbers as pure functions of (seed, epoch, index).
 
 The training samples of a run form one endless line: epoch after epoch, each a permutation of the data set. Step and
-micro-batch are cut from that line, so no sample is left out or repeated at an epoch's end, whatever the batch size and the
-number of processes, and a resumed run goes on at the number it had reached. Whatever is random about a sample is drawn
-from a generator of its own.
+micro-batch are cut from that line, so no sample is left out or repeated at an epoch's end, whatever the batch size and
+the number of processes, and a resumed run goes on at the number it had reached. Whatever is random about a sample is
+drawn from a generator of its own.
 """
 
 from __future__ import annotations

@@ -81,10 +81,6 @@ class Stage(ABC):
     def validate(self, step: int, records: Records) -> dict[str, float]:
         """Writes pictures to the run folder; returns figures to log. Runs on the main process only."""
 
-    @abstractmethod
-    def export(self, model_folder: Path, export_dir: Path) -> Path:
-        """Puts a checkpoint's model where the next step expects it; returns the folder made."""
-
 
 def set_modes(module: nn.Module, *, freeze_statistics: bool = True) -> None:
     """Train mode for what is trained, eval mode for what is frozen.

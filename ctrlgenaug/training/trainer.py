@@ -107,9 +107,15 @@ class Trainer:
         if config.torch_compile:
             stage.model.compile()
         self.module, self.optimizer = accelerator.prepare(module, optimizer)
+        self._set_modes()
         if config.tracker:
-            plain = {key: value for key, value in vars(config).items() if isinstance(value, int | float | str)}
+            plain = {
+                key: value for key, value in vars(config).items() if isinstance(value, int | float | str)
+            }
             accelerator.init_trackers("tensorboard", config=plain)
+
+    def _set_modes(self) -> None:
+        set_modes(self.stage.step_module, freeze_statistics=getattr(self.config, "freeze_batch_norm", True))
 
     def _batches(self) -> Iterator[Batch]:
         """This process's micro-batches from the samples seen on, to the end of the run."""
@@ -161,7 +167,6 @@ class Trainer:
         rate = self.base_rate * self.factor(self.samples_seen)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        set_modes(self.stage.step_module, freeze_statistics=getattr(self.config, "freeze_batch_norm", True))
         micro_batches = self.config.gradient_accumulation_steps
         totals: dict[str, float] = {}
         names: list[str] = []
@@ -199,7 +204,7 @@ class Trainer:
             files = ", ".join(sorted(set(gather_object(names))))
             if self.skipped_in_a_row > 1:
                 raise UserError(
-                    f"the loss is {loss} at step {self.step + 1}, and was not finite at the step before; batch: {files}",
+                    f"the loss is {loss} at step {self.step + 1}, as at the step before; batch: {files}",
                     "Look at these files; if they are sound, lower learning_rate or use mixed_precision=no",
                     self.run_folder,
                 )
@@ -243,6 +248,7 @@ class Trainer:
             except UserError as error:  # hours of training are worth more than one picture
                 self.records.log(f"validation at step {self.step} failed: {describe(error)}")
             checkpoints.restore_random_states(state)
+        self._set_modes()
         self.accelerator.wait_for_everyone()
 
     @contextlib.contextmanager
@@ -263,9 +269,7 @@ class Trainer:
     def _extra_parameters(self) -> dict[str, torch.nn.Parameter]:
         """Trained parameters outside the model's folder, e.g. the VAE loss's logvar."""
         named = self.stage.step_module.named_parameters()
-        return {
-            name: value for name, value in named if value.requires_grad and not name.startswith("model.")
-        }
+        return {name: value for name, value in named if value.requires_grad and not name.startswith("model.")}
 
     def save(self) -> None:
         """Writes ``checkpoint-N``; called by every process, written by the main one."""

@@ -1,0 +1,39 @@
+"""The fields of the VAE's and the image diffusion model's configs (docs/configuration.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
+
+
+@dataclass
+class VAEConfig(TrainingConfig):
+    """The VAE's training. Defaults are the published values."""
+
+    perceptual_loss: bool = True
+    lpips_weights: str | None = (
+        None  # a folder or file; None with perceptual_loss: an error that says what to do
+    )
+    kl_weight: float = 1e-6
+    conv_init: str = "average"  # or random: how 3-channel weights become 1-channel ones
+    validation_names: list[str] = field(default_factory=list)  # test frames; empty: spread over the split
+    validation_images: int = 8  # columns of the picture
+    validation_max_frames: int = 64  # frames that test_rec_loss.txt averages over
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.conv_init not in ("average", "random"):
+            raise ValueError(f"conv_init must be average or random, got {self.conv_init!r}")
+        if self.validation_images < 1 or self.validation_max_frames < 1:
+            raise ValueError("validation_images and validation_max_frames must be above 0")
+
+
+@dataclass
+class LDMConfig(DiffusionConfig):
+    """The image diffusion model's training. Defaults are the published values."""
+
+    train_batch_size: int = 64
+    load_trained: bool = (
+        False  # pretrained_model_path holds a trained model of this project, not Stable Diffusion
+    )

@@ -1,0 +1,1 @@
+"""The VAE's and the image diffusion model's training stages."""

@@ -1,0 +1,150 @@
+"""What the image and the sequence diffusion model's training share: latents, text, noise, target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers import DDPMScheduler
+from torch import nn
+from torch.nn import functional
+
+from cond2img.data import LabelledFrameData
+from cond2img.models import load_vae
+from cond2img.training.batch_norm import synchronise_batch_norm
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import fingerprint_folder
+from ctrlgenaug.training.config import DiffusionConfig
+from ctrlgenaug.training.export import find_vae
+from ctrlgenaug.training.latents import cached_moments, sample_latents
+from ctrlgenaug.training.records import Records
+from ctrlgenaug.training.stage import Batch, Stage, TrainingStep
+
+
+def noise_schedule() -> DDPMScheduler:
+    """The method's noise: 1000 steps, scaled-linear beta, epsilon prediction (docs/method.md, section 6)."""
+    return DDPMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="epsilon",
+    )
+
+
+class DiffusionStep(TrainingStep):
+    """The mean squared error of the predicted noise.
+
+    The VAE and the table of texts are set by the stage and are no parameters of this module.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.schedule = noise_schedule()
+        self.texts: torch.Tensor | None = None  # (texts, 77, 768), one row a distinct caption
+
+    def attach(self, vae: nn.Module) -> None:
+        """Keeps the frozen VAE out of the parameters and of data parallelism."""
+        object.__setattr__(self, "vae", vae)
+
+    def latents(self, batch: Batch) -> torch.Tensor:
+        """(B, F, 4, 32, 32), drawn from the posterior with the samples' own noise."""
+        moments = batch.get("moments")
+        if moments is None:
+            frames = batch["pixels"]  # (B, F, 1, 256, 256)
+            with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
+                moments = self.vae.encode(frames.flatten(0, 1)).latent_dist.parameters
+            moments = moments.unflatten(0, frames.shape[:2])  # (B, F, 8, 32, 32)
+        return sample_latents(moments, batch["posterior_noise"], self.vae.config.scaling_factor)
+
+    def predict(self, noisy: torch.Tensor, text: torch.Tensor, batch: Batch) -> torch.Tensor:
+        """The model's noise for (B, F, 4, 32, 32) noisy latents, in the same shape."""
+        raise NotImplementedError
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        latents, noise = self.latents(batch), batch["noise"]
+        noisy = self.schedule.add_noise(latents, noise, batch["timestep"])
+        predicted = self.predict(noisy, self.texts[batch["caption"]], batch)
+        return functional.mse_loss(predicted.float(), noise), {}
+
+
+class DiffusionStage(Stage):
+    """A diffusion model on the trained VAE's latents."""
+
+    config: DiffusionConfig
+    data: LabelledFrameData
+    step_module: DiffusionStep
+
+    def __init__(self, config: DiffusionConfig, data: LabelledFrameData, step_module: DiffusionStep) -> None:
+        super().__init__(config, data, step_module)
+        self.vae_path = find_vae(
+            config.data_name, config.vae_path, config.pretrained_model_path, config.export_dir
+        )
+        if config.gradient_checkpointing:
+            self.model.enable_gradient_checkpointing()
+
+    def prepare(self, accelerator: Accelerator, records: Records) -> None:
+        super().prepare(accelerator, records)
+        config = self.config
+        self.vae = load_vae(self.vae_path).requires_grad_(False).eval().to(accelerator.device)
+        self.step_module.attach(self.vae)
+        self.step_module.texts = self._encode_texts().to(accelerator.device)
+        if config.enable_sync_batch_norm and accelerator.num_processes > 1:
+            synchronise_batch_norm(self.step_module)
+        if config.enable_xformers_memory_efficient_attention:
+            records.log(
+                "note: attention already goes through torch's memory-efficient kernels; xformers is not used"
+            )
+        if config.cache_latents:
+            self.data.moments = cached_moments(
+                config.latent_cache_dir or Path(config.output_dir) / "latent_cache",
+                self.data,
+                self._encode,
+                fingerprint_folder(self.vae_path),
+                accelerator,
+                records,
+            )
+
+    @torch.no_grad()
+    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self.vae.encode(pixels).latent_dist.parameters
+
+    @torch.no_grad()
+    def _encode_texts(self) -> torch.Tensor:
+        """The text encoder's output for every distinct caption, (texts, 77, 768); computed once."""
+        tokenizer, encoder = load_text(self.config.pretrained_model_path)
+        tokens = tokenizer(
+            self.data.captions, padding="max_length", truncation=True, max_length=77, return_tensors="pt"
+        ).input_ids
+        encoder = encoder.eval().to(self.device)
+        return torch.cat([encoder(row.to(self.device))[0].cpu() for row in tokens.split(64)])
+
+    def check_classes(self) -> None:
+        """Raises a `UserError` if the model was made for another number of classes than the data set has."""
+        found, wanted = self.model.config.num_class_embeds, len(self.data.spec.classes)
+        if found != wanted:
+            raise UserError(
+                f"is a model of {found} classes, {self.config.data_name} has {wanted}",
+                "Check data_name and pretrained_model_path",
+                self.config.pretrained_model_path,
+            )
+
+
+def load_text(folder: str | Path) -> tuple[nn.Module, nn.Module]:
+    """Tokenizer and text encoder of a Stable Diffusion-like folder."""
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    try:
+        return (
+            CLIPTokenizer.from_pretrained(Path(folder) / "tokenizer"),
+            CLIPTextModel.from_pretrained(Path(folder) / "text_encoder"),
+        )
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"holds no usable tokenizer/ and text_encoder/ ({reason})",
+            "Give Stable Diffusion v1-4's folder, or a folder that this project exported",
+            folder,
+        ) from None

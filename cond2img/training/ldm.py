@@ -1,0 +1,104 @@
+"""Stage 2: the image diffusion model, from Stable Diffusion's UNet (docs/method.md, sections 5 and 6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import DDIMScheduler
+
+from cond2img.config import LDMConfig
+from cond2img.data import LabelledFrameData
+from cond2img.models import UNet2DMultiConditionModel
+from cond2img.pipelines import GenImagePipeline
+from cond2img.training.diffusion import DiffusionStage, DiffusionStep
+from ctrlgenaug.datasets import IMAGE_SIZE
+from ctrlgenaug.pictures import contact_sheet, save_picture
+from ctrlgenaug.training.pictures import map_picture
+from ctrlgenaug.training.records import Records
+from ctrlgenaug.training.stage import Batch
+
+
+class LDMStep(DiffusionStep):
+    """Noise prediction for single frames, conditioned on class, text and image prior."""
+
+    def predict(self, noisy: torch.Tensor, text: torch.Tensor, batch: Batch) -> torch.Tensor:
+        sample = self.model(
+            noisy[:, 0],  # (B, 4, 32, 32)
+            batch["timestep"],
+            encoder_hidden_states=text,
+            class_labels=batch["class_label"],
+            image_cond=batch["image_prior"],
+        ).sample
+        return sample[:, None]
+
+
+def validation_scheduler() -> DDIMScheduler:
+    """The sampler of generation (docs/method.md, section 7)."""
+    return DDIMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        prediction_type="epsilon",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+class LDMStage(DiffusionStage):
+    """Trains the whole UNet."""
+
+    folder = "unet"
+    config: LDMConfig
+
+    def __init__(self, config: LDMConfig) -> None:
+        data = LabelledFrameData(config, config.train_split)
+        model = UNet2DMultiConditionModel.from_pretrained_2d(
+            config.pretrained_model_path,
+            subfolder="unet",
+            load_trained=config.load_trained,
+            num_class_embeds=None if config.load_trained else len(data.spec.classes),
+        )
+        super().__init__(config, data, LDMStep(model))
+        self.check_classes()
+        self.test_data = LabelledFrameData(config, config.test_split)
+        self.next_step = f"Next: bash sequence_LDM_train.sh configs/sequence_ldm/{config.data_name}.yaml"
+
+    def read_weights(self, folder: Path) -> dict[str, torch.Tensor]:
+        return UNet2DMultiConditionModel.from_pretrained(folder).state_dict()
+
+    def validate(self, step: int, records: Records) -> dict[str, float]:
+        """Samples for the configured labels and priors: real frames, priors and samples, one above the other."""
+        settings, data = self.config.validation_data, self.test_data
+        chosen = data.pick(settings.names)
+        labels = settings.class_labels or [None]
+        pipeline = GenImagePipeline(self.vae, self.model, validation_scheduler())
+        pipeline.set_progress_bar_config(disable=True)
+        rows = [
+            (
+                "real test frames: " + ", ".join(f"{data.rows[i].name} ({data.rows[i].cls})" for i in chosen),
+                np.concatenate([data.frames(i) for i in chosen]),
+            ),
+            ("their image priors", np.stack([map_picture(data.prior(i), IMAGE_SIZE) for i in chosen])),
+        ]
+        for label in labels:
+            ids = [data.class_label(i) if label is None else data.spec.class_id(label) for i in chosen]
+            images = pipeline(
+                class_labels=torch.tensor(ids, device=self.device),
+                image_cond=torch.stack([torch.from_numpy(data.prior(i)) for i in chosen]).to(self.device),
+                prompt_embeds=self.step_module.texts[:1].expand(len(chosen), -1, -1),
+                negative_prompt_embeds=self.step_module.texts[:1].expand(len(chosen), -1, -1),
+                num_inference_steps=settings.num_inference_steps,
+                guidance_scale=settings.guidance_scale,
+                generator=[torch.Generator().manual_seed(settings.seed + n) for n in range(len(chosen))],
+                output_type="np",
+            ).images
+            frames = (np.asarray(images).reshape(len(chosen), IMAGE_SIZE, IMAGE_SIZE) * 255).astype(np.uint8)
+            rows.append((f"synthetic at step {step}, class {label or 'of the frame above'}", frames))
+        path = records.folder / "inter_test_results" / f"iter_{step}.png"
+        save_picture(path, contact_sheet(rows, IMAGE_SIZE))
+        records.log(f"step {step}: samples in {path}")
+        return {}

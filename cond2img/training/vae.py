@@ -1,0 +1,101 @@
+"""Stage 1: the VAE, from Stable Diffusion's (docs/method.md, sections 5 and 6)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+
+from cond2img.config import VAEConfig
+from cond2img.data import FrameData
+from cond2img.models import VAELoss, load_vae
+from ctrlgenaug.datasets import IMAGE_SIZE
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.pictures import contact_sheet, save_picture
+from ctrlgenaug.training.latents import sample_latents
+from ctrlgenaug.training.pictures import to_uint8
+from ctrlgenaug.training.records import Records
+from ctrlgenaug.training.stage import Batch, Stage, TrainingStep
+
+
+class VAEStep(TrainingStep):
+    """Encode, sample the posterior with the sample's own noise, decode, compare."""
+
+    def __init__(self, model: AutoencoderKL, criterion: VAELoss) -> None:
+        super().__init__()
+        self.model, self.criterion = model, criterion
+
+    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        pixels = batch["pixels"]  # (B, 1, 256, 256) in [-1, 1]
+        posterior = self.model.encode(pixels).latent_dist
+        latents = sample_latents(posterior.parameters, batch["posterior_noise"], 1.0)  # (B, 4, 32, 32)
+        reconstruction = self.model.decode(latents.to(pixels.dtype)).sample
+        return self.criterion(pixels, reconstruction, posterior)
+
+
+class VAEStage(Stage):
+    """Trains every weight of the VAE."""
+
+    folder = "vae"
+    config: VAEConfig
+
+    def __init__(self, config: VAEConfig) -> None:
+        if config.perceptual_loss and not config.lpips_weights:
+            raise UserError(
+                "perceptual_loss needs lpips_weights, which is empty",
+                "Set lpips_weights (docs/training.md says where to get them), or perceptual_loss=false",
+            )
+        model = load_vae(config.pretrained_model_path, conv_init=config.conv_init)
+        if config.gradient_checkpointing:
+            model.enable_gradient_checkpointing()
+        criterion = VAELoss(
+            config.lpips_weights if config.perceptual_loss else None, kl_weight=config.kl_weight
+        )
+        super().__init__(config, FrameData(config, config.train_split), VAEStep(model, criterion))
+        self.test_data = FrameData(config, config.test_split)
+        self.next_step = (
+            f"Next: bash LDM_train.sh configs/ldm/{config.data_name}.yaml (vae_path is the folder above)"
+        )
+
+    def prepare(self, accelerator: Accelerator, records: Records) -> None:
+        super().prepare(accelerator, records)
+        if not self.config.perceptual_loss:
+            records.log(
+                "WARNING: perceptual_loss=false, so the loss is |x - x'| and KL alone; this is not the method's loss"
+            )
+
+    def read_weights(self, folder: Path) -> dict[str, torch.Tensor]:
+        return load_vae(folder).state_dict()
+
+    def _reconstruct(self, indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Originals and reconstructions from the posterior's mode, (N, 256, 256) in [-1, 1]."""
+        originals, results = [], []
+        for index in indices:
+            pixels = self.test_data.pixels(index).to(self.device)
+            latents = self.model.encode(pixels).latent_dist.mode()
+            originals.append(pixels[:, 0].cpu())
+            results.append(self.model.decode(latents).sample[:, 0].float().cpu())
+        return torch.cat(originals).numpy(), torch.cat(results).numpy()
+
+    def validate(self, step: int, records: Records) -> dict[str, float]:
+        """Test reconstructions: test_rec_loss.txt (mean |x - x'|, [-1, 1] scale) and originals over reconstructions."""
+        config, data = self.config, self.test_data
+        spread = np.linspace(0, len(data) - 1, min(config.validation_max_frames, len(data))).round()
+        originals, results = self._reconstruct(sorted({int(index) for index in spread}))
+        loss = float(np.abs(originals - results).mean())
+        records.published("test_rec_loss.txt", step, loss)
+        shown = (
+            data.pick(config.validation_names)
+            if config.validation_names
+            else sorted({int(i) for i in np.linspace(0, len(data) - 1, config.validation_images).round()})
+        )
+        originals, results = self._reconstruct(shown)
+        names = ", ".join(f"{data.rows[index].name} ({data.rows[index].cls})" for index in shown)
+        rows = [(f"test frames: {names}", to_uint8(originals)), (f"step {step}", to_uint8(results))]
+        path = records.folder / "inter_test_results" / f"iter_{step}.png"
+        save_picture(path, contact_sheet(rows, IMAGE_SIZE))
+        records.log(f"step {step}: test reconstruction error {loss:.4f}; pictures in {path}")
+        return {"test_rec_loss": loss}

@@ -1,0 +1,26 @@
+"""The fields of the sequence stage's config (docs/configuration.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ctrlgenaug.training.config import DiffusionConfig
+
+
+@dataclass
+class SequenceConfig(DiffusionConfig):
+    """The sequence diffusion model's training. Defaults are the published values."""
+
+    train_batch_size: int = 8
+    num_frames: int = 8  # F
+    motion_field_dir: str | None = None
+    trajectory_dir: str | None = None
+    fresh_init: str = "identity"  # or official: how the parts that the image model lacks start
+    freeze_batch_norm: bool = True  # False: the frozen BatchNorm's statistics go on moving, as published
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fresh_init not in ("identity", "official"):
+            raise ValueError(f"fresh_init must be identity or official, got {self.fresh_init!r}")
+        if self.num_frames < 2:
+            raise ValueError(f"num_frames must be at least 2, got {self.num_frames}")

@@ -1,0 +1,5 @@
+"""Clips for the sequence diffusion model."""
+
+from cond2video.data.clips import LabelledClipData
+
+__all__ = ["LabelledClipData"]

@@ -1,0 +1,1 @@
+"""The sequence diffusion model's training stage."""

@@ -1,0 +1,148 @@
+"""The command line that the three training scripts and the export share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctrlgenaug import steps
+from ctrlgenaug.config import load_config, save_config, to_yaml
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.training.config import TrainingConfig
+from ctrlgenaug.training.export import CONFIG_FILE, export_model, model_in
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from ctrlgenaug.training.stage import Stage
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def find_config(path: str) -> Path:
+    """``path`` as given or, where that does not exist, below the project's own folder."""
+    return Path(path) if Path(path).is_file() or not (ROOT / path).is_file() else ROOT / path
+
+
+def main(
+    schema: type[TrainingConfig],
+    build_stage: Callable[[TrainingConfig], Stage],
+    *,
+    description: str,
+    script: str,
+    default_config: str,
+) -> int:
+    """Parses the command line of a training script and runs it.
+
+    Args:
+        schema: the stage's config.
+        build_stage: makes the stage; called once the config is known to be sound, so that it may import models.
+        description: for ``--help``.
+        script: the script's name, for the example.
+        default_config: relative to the project.
+    """
+    parser = steps.parser(
+        description
+        + f"\n\nEvery field of the config can be given as key=value (docs/configuration.md). Default: {default_config}."
+        + "\nThe same command again continues from the newest checkpoint.",
+        f"accelerate launch {script} --config {default_config} train_batch_size=8 output_dir=runs/try",
+    )
+    parser.add_argument("--config", default=default_config, help="YAML file (default: %(default)s)")
+    parser.add_argument(
+        "--dry_run", action="store_true", help="print config, sizes and steps, check all files, stop"
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="config fields that win over the file"
+    )
+    arguments = parser.parse_intermixed_args()
+    config = load_config(schema, find_config(arguments.config), arguments.overrides)
+    return train(config, build_stage, dry_run=arguments.dry_run)
+
+
+def train(
+    config: TrainingConfig, build_stage: Callable[[TrainingConfig], Stage], *, dry_run: bool = False
+) -> int:
+    """One training run from a resolved config to the exported folder."""
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(to_yaml(config), end="", flush=True)
+    # imported here, so that a mistake in the command line or config costs no time
+    from ctrlgenaug.files import exclusive
+    from ctrlgenaug.training.records import Records
+    from ctrlgenaug.training.trainer import Trainer
+
+    accelerator = make_accelerator(config)
+    stage = build_stage(config)
+    if accelerator.is_main_process:
+        stage.data.check()
+    accelerator.wait_for_everyone()
+    if dry_run:
+        if accelerator.is_main_process:
+            print(summary(config, stage, accelerator.num_processes))
+            print(
+                f"dry run: all files of {len(stage.data)} samples are there and readable; nothing was trained"
+            )
+        return 0
+    if not accelerator.is_main_process:
+        Trainer(config, stage, accelerator, Records(config.output_dir, active=False)).run()
+        return 0
+    with exclusive(config.output_dir):
+        records = Records(config.output_dir)
+        save_config(config, records.folder / CONFIG_FILE)
+        records.log(summary(config, stage, accelerator.num_processes))
+        checkpoint = Trainer(config, stage, accelerator, records).run()
+        if config.export_dir:
+            model_folder = model_in(checkpoint, stage.folder)
+            made = export_model(vars(config), stage.folder, model_folder, config.export_dir)
+            records.log(f"{stage.folder} trained and exported to {made}. {stage.next_step}")
+        else:
+            records.log(
+                f"{stage.folder} trained: {checkpoint}. Next: python export_model.py --run {config.output_dir}"
+            )
+    return 0
+
+
+def make_accelerator(config: TrainingConfig) -> Accelerator:
+    """Devices, processes and precision, as launched and configured."""
+    from datetime import timedelta
+
+    import torch
+    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate.utils import set_seed
+
+    on_gpu = torch.cuda.is_available()
+    if config.mixed_precision == "fp16" and not on_gpu:
+        raise UserError("mixed_precision=fp16 needs a GPU", "Use bf16 or no")
+    if config.num_threads:
+        torch.set_num_threads(config.num_threads)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.allow_tf32
+    accelerator = Accelerator(
+        mixed_precision=config.mixed_precision,
+        cpu=not on_gpu,
+        log_with=config.tracker,
+        project_dir=config.output_dir,
+        # validation and saving are the main process's; the others wait for it this long
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
+    )
+    set_seed(config.seed)
+    return accelerator
+
+
+def summary(config: TrainingConfig, stage: Stage, num_processes: int) -> str:
+    """Sizes, steps and the memory that weights, gradients and optimizer take."""
+    from ctrlgenaug.training.schedule import run_length
+    from ctrlgenaug.training.stage import count_parameters
+
+    total, trained = count_parameters(stage.step_module)
+    length = run_length(config, len(stage.data), num_processes)
+    optimizer_bytes = 2 if config.use_8bit_adam else 8
+    memory = 4 * total + trained * (4 + optimizer_bytes + (4 if config.ema else 0))
+    return (
+        f"{config.data_name} {config.train_split}: {len(stage.data)} samples\n"
+        f"parameters: {total:,}, trainable: {trained:,}\n"
+        f"steps: {length.steps:,} of {length.global_batch} samples ({config.train_batch_size} a micro-batch x "
+        f"{config.gradient_accumulation_steps} x {num_processes} processes), "
+        f"{length.samples / len(stage.data):.1f} epochs, warm-up {length.warmup_samples:,} samples\n"
+        f"memory a process: {memory / 1e9:.2f} GB for weights, gradients and optimizer; activations come on top"
+    )

@@ -1,0 +1,136 @@
+"""From a checkpoint to the folder that the next step expects: no hand copying between stages.
+
+``pretrained_2d_model_[data]/{[data]-vae-pretrained, scheduler, text_encoder, tokenizer, unet}``, and for sequences the
+same with ``unet3d`` in the place of ``unet``.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import atomic_path, read_json, write_json, write_text
+
+COMPANIONS = ("scheduler", "text_encoder", "tokenizer")
+MODELS = ("vae", "unet", "unet3d")  # a checkpoint's model folder tells the stage
+# What the inflated model's loader reads from the image model's config.json.
+SEQUENCE_CONFIG_LINES = {"self_attn_mode": "SAM", "insert_strategy": "concat", "motion_condition": True}
+CONFIG_FILE = "config.yaml"
+
+
+def vae_folder(export_dir: str | Path, data_name: str) -> Path:
+    """Where a data set's trained VAE lies in an exported folder."""
+    return Path(export_dir) / f"{data_name}-vae-pretrained"
+
+
+def copy_folder(source: str | Path, target: str | Path, config_lines: dict[str, Any] | None = None) -> Path:
+    """Copies a model folder, whole or not at all, replacing what was there.
+
+    Args:
+        source: a folder with config.json and weights.
+        target: where to.
+        config_lines: entries to set in the copy's config.json.
+    """
+    source, target = Path(source), Path(target)
+    if not source.is_dir():
+        raise UserError("does not exist", "Check the path in the config", source)
+    if target.exists() and target.resolve() == source.resolve():
+        return target
+    with atomic_path(target) as temporary:
+        shutil.copytree(source, temporary)
+        if config_lines:
+            config = read_json(temporary / "config.json")
+            write_json(temporary / "config.json", {**config, **config_lines})
+        if target.is_symlink() or target.is_file():
+            target.unlink()
+        elif target.exists():
+            shutil.rmtree(target)
+    return target
+
+
+def copy_companions(
+    source: str | Path, export_dir: str | Path, names: Iterable[str] = COMPANIONS
+) -> list[Path]:
+    """Copies scheduler, text encoder and tokenizer from a Stable Diffusion-like folder."""
+    return [copy_folder(Path(source) / name, Path(export_dir) / name) for name in names]
+
+
+def find_vae(data_name: str, *candidates: str | Path | None) -> Path:
+    """The trained VAE's folder: the first candidate that is one, or holds one under the method's names.
+
+    Stable Diffusion's own ``vae/`` does not count: training on its latents would be the wrong stage's checkpoint.
+    """
+    looked = [Path(candidate) for candidate in candidates if candidate]
+    for base in looked:
+        for folder in (base, vae_folder(base, data_name), base / "vae-pretrained"):
+            if (folder / "config.json").is_file():
+                config = read_json(folder / "config.json")
+                if isinstance(config, dict) and config.get("_class_name", "AutoencoderKL") == "AutoencoderKL":
+                    return folder
+    raise UserError(
+        "holds no trained VAE",
+        f"Train the VAE first (bash vae_train.sh), or set vae_path to its {data_name}-vae-pretrained folder",
+        looked[0] if looked else None,
+    )
+
+
+def model_in(checkpoint: Path, model: str, *, use_average: bool = True) -> Path:
+    """The model to use from a checkpoint: the average of the weights where the run kept one."""
+    averaged = checkpoint / f"{model}_ema"
+    return averaged if use_average and averaged.is_dir() else checkpoint / model
+
+
+def export_model(config: Mapping[str, Any], model: str, model_folder: Path, export_dir: str | Path) -> Path:
+    """Puts a checkpoint's model, with all that belongs to it, where the next step expects it.
+
+    Args:
+        config: the run's resolved config.
+        model: one of `MODELS`.
+        model_folder: the model to export.
+        export_dir: ``pretrained_2d_model_[data]``, or for sequences a folder of its own.
+
+    Returns:
+        The folder made.
+    """
+    export_dir, data_name = Path(export_dir), str(config["data_name"])
+    trained_vae = vae_folder(export_dir, data_name)
+    if model == "vae":
+        return copy_folder(model_folder, trained_vae)
+    source = config["pretrained_model_path"]
+    copy_companions(source, export_dir)
+    copy_folder(find_vae(data_name, config["vae_path"], source, config["export_dir"]), trained_vae)
+    copy_folder(model_folder, export_dir / model, SEQUENCE_CONFIG_LINES if model == "unet" else None)
+    run_config = Path(config["output_dir"]) / CONFIG_FILE
+    if model == "unet3d" and run_config.is_file():
+        # generation looks here for the caption_column that the model was trained with
+        write_text(export_dir / "training_config.yaml", run_config.read_text(encoding="utf-8"))
+    return export_dir
+
+
+def export_run(
+    run: str | Path, out: str | None = None, checkpoint: str | None = None, *, use_average: bool = True
+) -> Path:
+    """Exports a run's newest whole checkpoint, or the one called ``checkpoint``, to ``out`` or the run's export_dir."""
+    from ctrlgenaug.training import checkpoints
+
+    run = Path(run)
+    if not (run / CONFIG_FILE).is_file():
+        raise UserError("is not a run folder (no config.yaml)", "Give the output_dir of a training", run)
+    config = OmegaConf.to_container(OmegaConf.load(run / CONFIG_FILE))
+    out = out or config["export_dir"]
+    if not out:
+        raise UserError("the run's config names no export_dir", "Give --out", run)
+    if checkpoint:
+        chosen = run / checkpoint
+        checkpoints.check(chosen)
+    else:
+        chosen = checkpoints.newest_whole(run, print)
+    if chosen is None:
+        raise UserError("holds no whole checkpoint", "Train first", run)
+    model = next(name for name in MODELS if (chosen / name).is_dir())
+    return export_model(config, model, model_in(chosen, model, use_average=use_average), out)
