@@ -43,6 +43,8 @@ class StandIn:
             time.sleep(self.pause)
             if "always_dies" in sample.clip or ("dies_once" in sample.clip and attempts == 1):
                 os._exit(9)
+            if "disk_full" in sample.clip:
+                raise OSError(28, "No space left on device")
             if "always_raises" in sample.clip or ("raises_once" in sample.clip and attempts == 1):
                 raise ValueError("bad luck")
             yield frames_of(sample)
