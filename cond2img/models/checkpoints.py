@@ -1,0 +1,299 @@
+"""Reading model folders: which stage their weights come from, what was renamed, started fresh or ignored."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import ModelMixin
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import read_json
+
+logger = logging.getLogger(__name__)
+
+WEIGHT_FILES = (
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.fp16.bin",
+)
+
+# What a stage adds to the one before, by what the parameters' names contain.
+MULTIMODAL_PARTS = ("class_embedding", "image_proj", "attn_condImage", "norm_condImage")
+SEQUENCE_PARTS = ("motion_encoder", "insert_unit", "norm_temp", "attn_temp")
+
+
+@dataclass
+class Checkpoint:
+    """A model folder as it was found.
+
+    Args:
+        folder: where config.json and the weights lie.
+        config: config.json.
+        weights: name -> tensor, on the CPU.
+    """
+
+    folder: Path
+    config: dict[str, Any]
+    weights: dict[str, Tensor]
+
+    def has(self, part: str) -> bool:
+        """Whether any parameter's name contains ``part``."""
+        return any(part in name for name in self.weights)
+
+
+def find_folder(path: str | Path, subfolder: str | None, fallbacks: Iterable[str] = ()) -> Path:
+    """The folder that holds config.json.
+
+    Args:
+        path: a model folder, or the folder of a whole pipeline.
+        subfolder: where in ``path``; None: ``path`` itself or else one of ``fallbacks`` in it.
+        fallbacks: names (or patterns) that are tried in this order if it is not there.
+
+    Raises:
+        UserError: there is none, or more than one matches a pattern.
+    """
+    path = Path(path)
+    wanted = path / subfolder if subfolder else path
+    if (wanted / "config.json").is_file():
+        return wanted
+    fallbacks = list(fallbacks)
+    for pattern in fallbacks:
+        found = sorted(folder.parent for folder in path.glob(f"{pattern}/config.json"))
+        if len(found) > 1:
+            names = ", ".join(folder.name for folder in found)
+            raise UserError(f"holds several candidates: {names}", "Name the one to load", path)
+        if found:
+            if subfolder:
+                logger.info("%s: not there, using %s", wanted, found[0])
+            return found[0]
+    where = f"in it or in {', '.join(fallbacks)}" if fallbacks else "in it"
+    raise UserError(f"is not a model folder (no config.json {where})", "Check the path", wanted)
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Reads config.json and the weights of ``folder``, without running anything that they contain.
+
+    Raises:
+        UserError: a file is missing or damaged, or holds other things than tensors.
+    """
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise UserError("is not a model's config", "Copy it from the checkpoint again", folder / "config.json")
+    file = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if file is None:
+        raise UserError(f"holds no weights ({' or '.join(WEIGHT_FILES[:2])})", "Copy them there", folder)
+    try:
+        if file.suffix == ".safetensors":
+            weights = load_file(file)
+        else:
+            weights = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can raise nearly anything
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"cannot be loaded safely ({reason})", "Copy or download it again", file) from None
+    if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
+        weights = weights["state_dict"]
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise UserError("is not a dictionary of tensors", "Save the model's state_dict", file)
+    prefix = "module."  # left by training on several GPUs
+    weights = {name.removeprefix(prefix): value for name, value in weights.items()}
+    return Checkpoint(folder, config, weights)
+
+
+def summarise(names: Iterable[str], most: int = 8) -> str:
+    """A list of parameters as a short list of the modules they belong to, numbers left out."""
+    modules = sorted({re.sub(r"\.\d+", "", name.rpartition(".")[0] or name) for name in names})
+    more = f" and {len(modules) - most} more" if len(modules) > most else ""
+    return ", ".join(modules[:most]) + more
+
+
+def fill(model: ModelMixin, checkpoint: Checkpoint, may_be_fresh: Callable[[str], bool] | None = None) -> None:
+    """Loads ``checkpoint`` into ``model`` and logs what was loaded and what started fresh.
+
+    Args:
+        model: the model.
+        checkpoint: names and shapes must be the model's, nothing more.
+        may_be_fresh: which parameters the checkpoint may lack; None: none.
+
+    Raises:
+        UserError: names or shapes differ.
+    """
+    folder, weights, own = checkpoint.folder, checkpoint.weights, model.state_dict()
+    remedy = f"Give a folder that holds a {type(model).__name__} with this config.json"
+    unknown = [name for name in weights if name not in own]
+    if unknown:
+        raise UserError(
+            f"holds {len(unknown)} tensors that the model lacks: {summarise(unknown)}", remedy, folder
+        )
+    missing = [name for name in own if name not in weights]
+    needed = [name for name in missing if may_be_fresh is None or not may_be_fresh(name)]
+    if needed:
+        raise UserError(f"lacks {len(needed)} of the model's tensors: {summarise(needed)}", remedy, folder)
+    wrong = [name for name in weights if weights[name].shape != own[name].shape]
+    if wrong:
+        first = wrong[0]
+        raise UserError(
+            f"{len(wrong)} tensors have another shape than config.json says, e.g. {first} "
+            f"{tuple(weights[first].shape)} instead of {tuple(own[first].shape)}",
+            "Mend config.json",
+            folder,
+        )
+    model.load_state_dict(weights, strict=False)
+    model.eval()
+    logger.info("%s: loaded %d of %d tensors", folder, len(weights), len(own))
+    if missing:
+        logger.info("%s: %d tensors start fresh: %s", folder, len(missing), summarise(missing))
+
+
+def build(cls: type[ModelMixin], checkpoint: Checkpoint, **fields: Any) -> ModelMixin:
+    """A model of class ``cls`` with the checkpoint's config, ``fields`` in place of its own.
+
+    Raises:
+        UserError: the config asks for an architecture that is not this one.
+    """
+    try:
+        return cls.from_config({**checkpoint.config, "_class_name": cls.__name__}, **fields)
+    except (ValueError, TypeError) as error:
+        raise UserError(str(error), "Mend the field", checkpoint.folder / "config.json") from None
+
+
+# ---------------------------------------------------------------------------------------------- UNets
+
+
+def _is_stable_diffusion(checkpoint: Checkpoint) -> bool:
+    return not checkpoint.has("multi_modal_attn")
+
+
+def _is_sequence(checkpoint: Checkpoint) -> bool:
+    return any(checkpoint.has(part) for part in SEQUENCE_PARTS)
+
+
+def _rename_stable_diffusion(checkpoint: Checkpoint) -> None:
+    """Moves ``norm2`` and ``attn2`` of every transformer block into ``multi_modal_attn``; no other norm2."""
+    pattern = re.compile(r"(\.transformer_blocks\.\d+\.)(norm2|attn2)\.")
+    renamed = {pattern.sub(r"\1multi_modal_attn.\2.", name): name for name in checkpoint.weights}
+    count = sum(new != old for new, old in renamed.items())
+    checkpoint.weights = {new: checkpoint.weights[old] for new, old in renamed.items()}
+    logger.info("%s: renamed %d tensors: norm2, attn2 -> multi_modal_attn", checkpoint.folder, count)
+
+
+def _check_classes(checkpoint: Checkpoint, wanted: int | None) -> int | None:
+    """The number of classes: what was asked for, else what the weights hold, else what the config says."""
+    embedding = checkpoint.weights.get("class_embedding.weight")
+    if embedding is None:
+        return wanted or checkpoint.config.get("num_class_embeds")
+    if wanted is not None and wanted != embedding.shape[0]:
+        raise UserError(
+            f"was trained with {embedding.shape[0]} classes, not {wanted}",
+            "Give the model of this data set, or set num_class_embeds to its number of classes",
+            checkpoint.folder,
+        )
+    return embedding.shape[0]
+
+
+def _image_branches(checkpoint: Checkpoint) -> list[bool]:
+    """Which of the down, mid and up levels attend to the image prior, by their weights."""
+    with_image = [name for name in checkpoint.weights if "attn_condImage" in name]
+    return [any(name.startswith(level) for name in with_image) for level in ("down", "mid", "up")]
+
+
+def _trained_fields(checkpoint: Checkpoint, num_class_embeds: int | None) -> dict[str, Any]:
+    """Config fields that the weights of a trained UNet decide."""
+    return {
+        "num_class_embeds": _check_classes(checkpoint, num_class_embeds),
+        "condition_insert_block": _image_branches(checkpoint),
+    }
+
+
+def load_unet_2d(
+    cls: type[ModelMixin],
+    path: str | Path,
+    subfolder: str | None,
+    load_trained: bool,
+    num_class_embeds: int | None,
+    overrides: dict[str, Any],
+) -> ModelMixin:
+    """See `UNet2DMultiConditionModel.from_pretrained_2d`."""
+    checkpoint = read_checkpoint(find_folder(path, subfolder))
+    folder = checkpoint.folder
+    if _is_sequence(checkpoint):
+        raise UserError("is a sequence UNet, an image UNet is needed here", "Give the LDM's folder", folder)
+    if not _is_stable_diffusion(checkpoint):
+        model = build(cls, checkpoint, **_trained_fields(checkpoint, num_class_embeds), **overrides)
+        fill(model, checkpoint)
+        return model
+    if load_trained:
+        raise UserError(
+            "is a Stable Diffusion UNet, a trained LDM-UNet is needed here",
+            "Run LDM_train.sh first and give the folder that it made",
+            folder,
+        )
+    classes = _check_classes(checkpoint, num_class_embeds)
+    if classes is None:
+        raise UserError("says nothing of classes", "Set num_class_embeds to the data set's number", folder)
+    _rename_stable_diffusion(checkpoint)
+    kinds = {name: value for name, value in checkpoint.config.items() if name != "mid_block_type"}
+    checkpoint.config = kinds  # Stable Diffusion's own name for its mid block varies with its age
+    model = build(cls, checkpoint, **{"num_class_embeds": classes, **overrides})
+    fill(model, checkpoint, lambda name: any(part in name for part in MULTIMODAL_PARTS))
+    return model
+
+
+def _without_block_types(checkpoint: Checkpoint) -> None:
+    """Forgets the image model's names of its levels; the sequence model has its own for the same levels."""
+    for field in ("down_block_types", "up_block_types"):
+        names = checkpoint.config.get(field)
+        if names:
+            checkpoint.config[field] = [str(name).replace("2D", "3D") for name in names]
+    checkpoint.config.pop("mid_block_type", None)
+
+
+def inflate_unet(
+    cls: type[ModelMixin], path: str | Path, subfolder: str | None, init: str, overrides: dict[str, Any]
+) -> ModelMixin:
+    """See `UNet3DMultiConditionModel.from_pretrained_2d`."""
+    checkpoint = read_checkpoint(find_folder(path, subfolder))
+    if _is_stable_diffusion(checkpoint):
+        raise UserError(
+            "is a Stable Diffusion UNet; the sequence model starts from a trained LDM-UNet",
+            "Run LDM_train.sh first and give the folder that it made",
+            checkpoint.folder,
+        )
+    if _is_sequence(checkpoint):
+        raise UserError(
+            "is a sequence UNet already", "Load it with from_trained_3d, or give the LDM's", checkpoint.folder
+        )
+    _without_block_types(checkpoint)
+    classes = overrides.pop("num_class_embeds", None)
+    model = build(cls, checkpoint, **_trained_fields(checkpoint, classes), **overrides)
+    fill(model, checkpoint, lambda name: any(part in name for part in SEQUENCE_PARTS))
+    model.initialise_sequence_parts(init)
+    logger.info("%s: inflated, sequential attention and insert_unit start as %s", checkpoint.folder, init)
+    return model
+
+
+def load_unet_3d(
+    cls: type[ModelMixin], path: str | Path, subfolder: str | None, overrides: dict[str, Any]
+) -> ModelMixin:
+    """See `UNet3DMultiConditionModel.from_trained_3d`."""
+    checkpoint = read_checkpoint(find_folder(path, subfolder, ("unet3d", "unet")))
+    if not _is_sequence(checkpoint):
+        raise UserError(
+            "is an image UNet, a trained sequence UNet is needed here",
+            "Run sequence_LDM_train.sh first and give the folder that it made",
+            checkpoint.folder,
+        )
+    classes = overrides.pop("num_class_embeds", None)
+    fields = _trained_fields(checkpoint, classes) | {"motion_condition": checkpoint.has("motion_encoder")}
+    _without_block_types(checkpoint)
+    model = build(cls, checkpoint, **fields, **overrides)
+    fill(model, checkpoint)
+    return model

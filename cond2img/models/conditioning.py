@@ -1,0 +1,115 @@
+"""Everything that steers the UNet, as one object that travels from its front door to the layer that needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """Where each point of a clip goes, on a square grid (method, section 4).
+
+    Args:
+        index: (B, P, L) int64, P = F * side * side points ordered by frame, row, column; for each the numbers of the
+            L points it attends to, itself among them. Masked entries hold the point itself.
+        bias: (B, P, 1, L), 0 for a point of the trajectory and -inf for padding.
+        side: cells along one side of the grid.
+    """
+
+    index: Tensor
+    bias: Tensor
+    side: int
+
+    @classmethod
+    def from_points(cls, traj: Tensor, mask: Tensor | None, frames: int, dtype: torch.dtype) -> Trajectories:
+        """Builds the indices from coordinates.
+
+        Args:
+            traj: (B, P, L, 3) integers (frame, row, column); column 0 is the point itself.
+            mask: (B, P, L) bool, True where the entry counts; None: all count.
+            frames: F.
+            dtype: of the bias.
+
+        Raises:
+            ValueError: the shapes do not fit a square grid of F frames.
+        """
+        points = traj.shape[1]
+        side = round((points / frames) ** 0.5)
+        if traj.ndim != 4 or traj.shape[-1] != 3 or frames * side * side != points:
+            raise ValueError(
+                f"traj has shape {tuple(traj.shape)}, expected (B, {frames} * side * side, L, 3) "
+                f"for {frames} frames on a square grid"
+            )
+        frame, row, column = traj.long().unbind(-1)
+        index = (frame * side + row) * side + column  # (B, P, L)
+        if mask is None:
+            return cls(index, index.new_zeros(1, 1, 1, 1, dtype=dtype), side)
+        if mask.shape != index.shape:
+            raise ValueError(f"traj_mask has shape {tuple(mask.shape)}, expected {tuple(index.shape)}")
+        mask = mask.bool()
+        itself = torch.arange(points, device=index.device)[None, :, None]
+        index = torch.where(mask, index, itself)  # what padding holds must not matter, not even if out of range
+        bias = torch.zeros(mask.shape, dtype=dtype, device=index.device).masked_fill(~mask, float("-inf"))
+        return cls(index, bias.unsqueeze(2), side)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """The conditions of a batch of B samples with F frames each (F = 1 for images).
+
+    Nothing here but `time` depends on the noise level, so a sampler computes the rest once for a sequence.
+
+    Args:
+        frames: F.
+        text: (B, T, D) text tokens.
+        image: (B, M, D) tokens of the image prior, or None: the image branch is left out.
+        classes: (B, E) class embedding, or None for a model without classes.
+        time: (B, E) activated sum of time and class embedding; set by the UNet at each step.
+        motion: (B * F, C, H, W) what the motion field adds to the UNet's first feature map, or None.
+        trajectories: for motion field attention, or None.
+        cache: keys and values of text and image for each multimodal attention of the UNet, in its order; None:
+            each attention projects the tokens itself.
+    """
+
+    frames: int
+    text: Tensor
+    image: Tensor | None = None
+    classes: Tensor | None = None
+    time: Tensor | None = None
+    motion: Tensor | None = None
+    trajectories: Trajectories | None = None
+    cache: tuple[tuple[KeysValues, KeysValues | None], ...] | None = None
+
+    @property
+    def batch(self) -> int:
+        """B, the number of samples."""
+        return self.text.shape[0]
+
+    def last(self, count: int) -> Conditioning:
+        """The conditions of the last ``count`` samples: a guided batch without its unconditional half."""
+
+        def cut(tensor: Tensor | None, each: int = 1) -> Tensor | None:
+            return None if tensor is None else tensor[-count * each :]
+
+        def cut_pair(pair: KeysValues | None) -> KeysValues | None:
+            return None if pair is None else (cut(pair[0]), cut(pair[1]))
+
+        lines = self.trajectories
+        if lines is not None:
+            bias = lines.bias if lines.bias.shape[0] == 1 else cut(lines.bias)
+            lines = Trajectories(cut(lines.index), bias, lines.side)
+        return replace(
+            self,
+            text=cut(self.text),
+            image=cut(self.image),
+            classes=cut(self.classes),
+            time=cut(self.time),
+            motion=cut(self.motion, self.frames),
+            trajectories=lines,
+            cache=self.cache and tuple((cut_pair(text), cut_pair(image)) for text, image in self.cache),
+        )

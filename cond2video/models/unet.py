@@ -1,0 +1,235 @@
+"""The sequence UNet: the image UNet, inflated, plus motion encoder, insert_unit, SAM and sequential attention."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import register_to_config
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from torch import Tensor, nn
+
+from cond2img.models import checkpoints
+from cond2img.models.conditioning import Conditioning, Trajectories
+from cond2img.models.unet import UNet2DMultiConditionModel
+from cond2video.models.attention import SequenceTransformerBlock
+from cond2video.models.fields import inherit_fields
+
+Initialisation = Literal["identity", "official"]
+
+# Modules that the sequence stage trains, by what their names contain (method, section 6).
+FINETUNED = (
+    "attn1",
+    "motion_encoder",
+    "insert_unit",
+    "multi_modal_attn.attn2.to_q",
+    "multi_modal_attn.attn_condImage.to_q",
+    "norm_temp",
+    "attn_temp",
+)
+
+
+class MotionEncoder(nn.Module):
+    """Encodes each motion field by itself, down to the size of the latents."""
+
+    def __init__(self, out_channels: int) -> None:
+        super().__init__()
+        widths = [(16, 16, 1), (16, 32, 2), (32, 32, 1), (32, 96, 2), (96, 96, 1), (96, 256, 2)]
+        self.conv_in = nn.Conv2d(2, 16, 3, padding=1)
+        self.blocks = nn.ModuleList([nn.Conv2d(a, b, 3, stride, padding=1) for a, b, stride in widths])
+        self.conv_out = nn.Conv2d(256, out_channels, 3, padding=1)
+
+    def forward(self, fields: Tensor) -> Tensor:
+        """(N, 2, 8H, 8W) displacements in pixels -> (N, C, H, W)."""
+        x = F.silu(self.conv_in(fields))
+        for block in self.blocks:
+            x = F.silu(block(x))
+        return self.conv_out(x)
+
+
+class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
+    """Predicts the noise in the latents of a sequence from class, text, image prior and motion field.
+
+    Takes the image model's config fields and those below. Sequential attention starts at zero and insert_unit passes
+    the image features on, so that an inflated image model starts from what it knows.
+
+    Args:
+        self_attn_mode: "SAM", the only one.
+        insert_strategy: "concat", the only one.
+        motion_condition: whether the model has a motion encoder and insert_unit.
+
+    Raises:
+        ValueError: a field has a value this architecture has no meaning for.
+    """
+
+    transformer_block = SequenceTransformerBlock
+
+    @register_to_config
+    @inherit_fields(
+        UNet2DMultiConditionModel,
+        down_block_types=("CrossAttnDownBlock3D",) * 3 + ("DownBlock3D",),
+        mid_block_type="UNetMidBlock3DCrossAttn",
+        up_block_types=("UpBlock3D",) + ("CrossAttnUpBlock3D",) * 3,
+    )
+    def __init__(
+        self,
+        self_attn_mode: str = "SAM",
+        insert_strategy: str = "concat",
+        motion_condition: bool = True,
+        **image_fields: Any,
+    ) -> None:
+        super().__init__(**image_fields)
+        self.initialise_sequence_parts("identity")
+
+    def _check_config(self) -> None:
+        super()._check_config()
+        for name, value in (("self_attn_mode", "SAM"), ("insert_strategy", "concat")):
+            if str(self.config[name]).lower() != value.lower():
+                raise ValueError(f"{name} is {self.config[name]!r}, this architecture has {value!r}")
+
+    def _add_sequence_input(self) -> None:
+        channels = self.config.block_out_channels[0]
+        if self.config.motion_condition:
+            self.insert_unit = nn.Conv2d(2 * channels, channels, 3, padding=1)
+
+    def _add_sequence_conditions(self) -> None:
+        if self.config.motion_condition:
+            self.motion_encoder = MotionEncoder(self.config.block_out_channels[0])
+
+    @torch.no_grad()
+    def initialise_sequence_parts(self, init: Initialisation) -> None:
+        """Sets the parts that could disturb an inflated image model.
+
+        Args:
+            init: "identity": sequential attention adds zero, insert_unit passes the image features and ignores the
+                motion; "official": both random, as the official code leaves them.
+        """
+        if init not in ("identity", "official"):
+            raise ValueError(f"init is {init!r}, must be 'identity' or 'official'")
+        modules = [m.attn_temp.to_out[0] for m in self.modules() if isinstance(m, SequenceTransformerBlock)]
+        modules += [self.insert_unit] if self.config.motion_condition else []
+        for module in modules:
+            module.reset_parameters()
+            if init == "identity":
+                module.weight.zero_()
+                module.bias.zero_()
+        if init == "identity" and self.config.motion_condition:
+            image_half = self.insert_unit.weight[:, : self.insert_unit.out_channels]
+            image_half[:, :, 1, 1].fill_diagonal_(1.0)
+
+    @apply_forward_hook
+    def encode_conditions(
+        self,
+        encoder_hidden_states: Tensor,
+        image_cond: Tensor | None = None,
+        motion_cond: Tensor | None = None,
+        class_labels: Tensor | None = None,
+        traj: Tensor | None = None,
+        traj_mask: Tensor | None = None,
+        frames: int = 1,
+        precompute: bool = True,
+    ) -> Conditioning:
+        """Everything that does not depend on the noise level, for `forward`'s ``conditions``.
+
+        Args:
+            encoder_hidden_states, image_cond, class_labels, precompute: as in the image model.
+            motion_cond: (B, 2, F - 1, 8H, 8W) motion fields in pixels, x then y; None: no motion condition.
+            traj: (B, F * side * side, L, 3) integers (frame, row, column) on a square grid, 32 x 32 for 256 pixels,
+                rows ordered by frame, row, column, column 0 the point itself. None: no motion field attention.
+                It acts on the feature maps of the grid's size.
+            traj_mask: (B, F * side * side, L) bool, True where an entry counts.
+            frames: F.
+
+        Raises:
+            ValueError: a condition is missing or has the wrong shape.
+        """
+        conditions = self._encode_static(encoder_hidden_states, image_cond, class_labels, frames)
+        if traj is not None:
+            lines = Trajectories.from_points(traj, traj_mask, frames, self.dtype)
+            conditions = replace(conditions, trajectories=lines)
+        if motion_cond is not None:
+            if not self.config.motion_condition:
+                raise ValueError("a motion field was given to a model without motion_condition")
+            expected = (conditions.batch, 2, frames - 1)
+            if motion_cond.ndim != 5 or motion_cond.shape[:3] != expected:
+                shown = f"({', '.join(map(str, expected))}, 8H, 8W)"
+                raise ValueError(f"motion_cond has shape {tuple(motion_cond.shape)}, expected {shown}")
+            if frames > 1:
+                conditions = replace(conditions, motion=self._encode_motion(motion_cond.to(self.dtype)))
+        return self._precompute(conditions) if precompute else conditions
+
+    def _encode_motion(self, fields: Tensor) -> Tensor:
+        """(B, 2, F-1, 8H, 8W) -> (B*F, C, H, W): the motion half of insert_unit.
+
+        insert_unit is a convolution, so conv([x, m]) = conv_x(x) + conv_m(m); the second term is the same at every
+        noise level. Frame 0 has no field: its motion features are zero, and so is its term.
+        """
+        batch = fields.shape[0]
+        fields = fields.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        features = self.motion_encoder(fields)
+        weight = self.insert_unit.weight[:, self.insert_unit.out_channels :]
+        term = F.conv2d(features, weight, padding=1).unflatten(0, (batch, -1))  # (B, F-1, C, H, W)
+        return torch.cat([torch.zeros_like(term[:, :1]), term], dim=1).flatten(0, 1)
+
+    def _first_features(self, x: Tensor, conditions: Conditioning) -> Tensor:
+        x = self.conv_in(x)
+        if not self.config.motion_condition:
+            return x
+        unit = self.insert_unit
+        x = F.conv2d(x, unit.weight[:, : unit.out_channels], unit.bias, padding=1)
+        if conditions.motion is None:
+            return x
+        if conditions.motion.shape != x.shape:
+            height, width = x.shape[2:]
+            raise ValueError(f"motion_cond must be {8 * height} x {8 * width} pixels for these latents")
+        return x + conditions.motion
+
+    @classmethod
+    def from_pretrained_2d(
+        cls,
+        pretrained_model_path: str | Path,
+        subfolder: str | None = None,
+        init: Initialisation = "identity",
+        **overrides: Any,
+    ) -> UNet3DMultiConditionModel:
+        """Inflates a trained image UNet.
+
+        Args:
+            pretrained_model_path: a model folder.
+            subfolder: the folder with config.json in it, e.g. "unet".
+            init: how the new parts start, see `initialise_sequence_parts`.
+            **overrides: config fields that win over config.json.
+
+        Raises:
+            ctrlgenaug.errors.UserError: missing or damaged files, or the weights of another stage.
+        """
+        return checkpoints.inflate_unet(cls, pretrained_model_path, subfolder, init, overrides)
+
+    @classmethod
+    def from_trained_3d(
+        cls, pretrained_model_path: str | Path, subfolder: str | None = None, **overrides: Any
+    ) -> UNet3DMultiConditionModel:
+        """Loads a trained sequence UNet.
+
+        Args:
+            pretrained_model_path: a model folder.
+            subfolder: the folder with config.json in it; None: the path itself, or "unet3d" or "unet" in it.
+            **overrides: config fields that win over config.json.
+
+        Raises:
+            ctrlgenaug.errors.UserError: missing or damaged files, or the weights of another stage.
+        """
+        return checkpoints.load_unet_3d(cls, pretrained_model_path, subfolder, overrides)
+
+
+def mark_finetuned(unet: UNet3DMultiConditionModel) -> list[str]:
+    """Freezes all but what the sequence stage trains (method, section 6); returns the trained parameters' names."""
+    names = []
+    for name, parameter in unet.named_parameters():
+        parameter.requires_grad_(any(part in name for part in FINETUNED))
+        if parameter.requires_grad:
+            names.append(name)
+    return names
