@@ -102,16 +102,16 @@ def decide(
     result = Filtered([])
     for path in list_videos(folder):
         try:
-            result.verdicts.append(Verdict(parse_file_name(path.name, spec)))
+            sample = parse_file_name(path.name, spec)
+            if (
+                sample.file_name != path.name
+            ):  # "01" and "1" are one seed but two files, and an AVI is no sample
+                raise UserError(f"should be called {sample.file_name}", "Rename or remove it")
+            result.verdicts.append(Verdict(sample))
         except UserError as error:
             result.strangers[path.name] = f"{error.problem}."
     if not result.verdicts:
         raise UserError(f"holds no clip named like {spec.data_name}'s", "Check --data_name", folder)
-    # "01" and "1" are one seed but two files, and ".avi" is no sample: only names that come back as they were count
-    named = {path.name for path in list_videos(folder)}
-    for verdict in [v for v in result.verdicts if v.sample.file_name not in named]:
-        result.verdicts.remove(verdict)
-        result.strangers[verdict.sample.file_name] = "its name is spelled differently on disk."
     result.verdicts.sort(key=lambda verdict: (verdict.sample.clip, verdict.sample.cls, verdict.sample.seed))
 
     if "semantic" in settings.levels:

@@ -18,7 +18,10 @@ from ctrlgenaug.quality.latents import frame_directions
 LEVELS = ("semantic", "within", "between")
 CLUSTERS = 4
 KMEANS_SEED = 3407
-ROUNDING = 1e-9  # equal losses must not fail against their own mean by a last bit
+LOSS_ROUNDING = 1e-9  # equal losses must not fail against their own mean by a last bit, relative
+SIMILARITY_ROUNDING = (
+    1e-6  # nor equal clips against a threshold of 1: float32 unit vectors are not quite that long
+)
 
 # Why a sample is dropped, in the order in which the levels ask.
 UNREADABLE, SEMANTIC, NO_SCORE, JUMPY, STATIC, SIMILAR = (
@@ -106,7 +109,7 @@ def semantic_level(verdicts: Sequence[Verdict], alpha: float = 1.0) -> list[str]
         alone += len(group) == 1
         for verdict in group:
             verdict.group_mean = mean
-            too_high = len(group) > 1 and verdict.loss > alpha * mean * (1 + ROUNDING)
+            too_high = len(group) > 1 and verdict.loss > alpha * mean * (1 + LOSS_ROUNDING)
             if too_high or not math.isfinite(verdict.loss):
                 verdict.reason = SEMANTIC
     return [f"{alone} clips have a single sample, which the semantic level cannot judge"] if alone else []
@@ -182,7 +185,7 @@ def between_level(
                 similarity = float((others_frames * frames).sum(1, dtype=np.float64).mean())
                 if verdict.similarity is None or similarity > verdict.similarity:
                     verdict.similarity, verdict.nearest = similarity, other.sample.file_name
-            if verdict.similarity is not None and verdict.similarity >= threshold:
+            if verdict.similarity is not None and verdict.similarity >= threshold - SIMILARITY_ROUNDING:
                 verdict.reason = SIMILAR
             else:
                 kept.append((verdict, frames))

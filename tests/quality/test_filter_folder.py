@@ -1,0 +1,165 @@
+"""The filter on a folder: what is read, decided, copied, removed, explained."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from test_vae_seq import clip, store_of, vae  # noqa: F401
+
+from ctrlgenaug import datasets
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.quality import filter_folder, vae_seq
+from ctrlgenaug.quality.filter_folder import FilterSettings
+from ctrlgenaug.video import write_mp4
+
+SPEC = datasets.get("MosMed")
+NAMES = [
+    f"study_000{i}_s01_{cls}_{seed}.mp4" for i, cls in ((1, "CT-0"), (2, "CT-1")) for seed in range(66, 70)
+]
+
+
+@pytest.fixture
+def folder(tmp_path, vae):  # noqa: F811
+    """Two clips with four samples each. The last of each is a copy of the first; scores come from the VAE."""
+    folder = tmp_path / "synthetic"
+    for number, name in enumerate(NAMES):
+        write_mp4(folder / name, clip(number - number % 4 if number % 4 == 3 else number))
+    scores = vae_seq.score_videos(store_of(vae, folder), vae_seq.list_videos(folder)).results
+    vae_seq.write_results(folder, scores)
+    return folder
+
+
+def classifier(clips):
+    """Says what the mean of the first frame's first row tells it: different for each clip, the same each time."""
+    return np.array([[float(frames[0, 0].mean()) / 50, 1.0, 0.0] for frames in clips])
+
+
+def decide(folder, vae, score=classifier, **settings):  # noqa: F811
+    return filter_folder.decide(folder, SPEC, store_of(vae, folder), score, FilterSettings(**settings))
+
+
+def test_the_report_follows_from_its_own_numbers(folder, vae, tmp_path):  # noqa: F811
+    result = decide(folder, vae)
+    target = tmp_path / "kept"
+    filter_folder.save(folder, target, result, FilterSettings(), {"vae_path": "here"})
+    report = json.loads((target / "filter_report.json").read_text())
+    rows = report["samples"]
+    assert [row["file"] for row in rows] == NAMES
+    low, high = report["thresholds"]["low"], report["thresholds"]["high"]
+    for row in rows:
+        losses = [other["loss"] for other in rows if other["clip"] == row["clip"]]
+        assert row["group_mean"] == pytest.approx(np.mean(losses))
+        assert row["class"] in ("CT-0", "CT-1") and row["seed"] in range(66, 70)
+        expected = (
+            "semantic"
+            if row["loss"] > row["group_mean"]
+            else "sequential_low"
+            if row["vae_seq"] < low
+            else "sequential_high"
+            if row["vae_seq"] > high
+            else "similar"
+            if row["similarity"] is not None and row["similarity"] >= 0.98
+            else None
+        )
+        assert row["reason"] == expected and row["decision"] == ("dropped" if expected else "kept")
+    kept = {row["file"] for row in rows if row["decision"] == "kept"}
+    assert {path.name for path in target.glob("*.mp4")} == kept
+    assert all((target / name).read_bytes() == (folder / name).read_bytes() for name in kept)
+    assert report["settings"]["alpha"] == 1.0 and report["settings"]["vae_path"] == "here"
+    others = {path.name for path in target.iterdir()} - kept
+    assert others == {"filter_report.json", "inner-video-kmeans-threshold.png", "filter_examples.png"}
+
+
+def test_copies_of_a_kept_sample_are_dropped(folder, vae):  # noqa: F811
+    result = decide(folder, vae, None, levels=("between",))
+    by_name = {verdict.sample.file_name: verdict for verdict in result.verdicts}
+    for first, copy in ((NAMES[0], NAMES[3]), (NAMES[4], NAMES[7])):
+        assert by_name[first].kept
+        assert by_name[copy].reason == "similar" and by_name[copy].nearest == first
+        assert by_name[copy].similarity == pytest.approx(1, abs=1e-6)
+    assert len(result.kept) == 6
+
+
+def test_latents_are_not_computed_again(folder, vae):  # noqa: F811
+    store = store_of(vae, folder)
+    filter_folder.decide(folder, SPEC, store, None, FilterSettings(levels=("within", "between")))
+    assert store.computed == 0
+
+
+def test_another_run_into_the_same_folder_leaves_exactly_its_own(folder, vae, tmp_path):  # noqa: F811
+    target = tmp_path / "kept"
+    everything = decide(folder, vae, None, levels=())
+    filter_folder.save(folder, target, everything, FilterSettings(), {})
+    assert {path.name for path in target.glob("*.mp4")} == set(NAMES)
+    (target / "mine.mp4").write_bytes(b"of a user")
+    fewer = decide(folder, vae, None, levels=("between",))
+    filter_folder.save(folder, target, fewer, FilterSettings(), {})
+    assert {path.name for path in target.glob("*.mp4")} == {*fewer.kept, "mine.mp4"}
+    assert any("from elsewhere, such as mine.mp4" in warning for warning in fewer.warnings)
+
+
+def test_hard_links(folder, vae, tmp_path):  # noqa: F811
+    settings = FilterSettings(levels=(), link=True)
+    result = filter_folder.decide(folder, SPEC, store_of(vae, folder), None, settings)
+    for _ in range(2):
+        filter_folder.save(folder, tmp_path / "kept", result, settings, {})
+    assert all(os.path.samefile(folder / name, tmp_path / "kept" / name) for name in NAMES)
+    with pytest.raises(UserError, match="synthetic folder itself"):
+        filter_folder.save(folder, folder, result, settings, {})
+
+
+def test_strangers_and_broken_files(folder, vae, tmp_path):  # noqa: F811
+    (folder / NAMES[1]).write_bytes(b"not a video")
+    for stranger in (
+        "holiday.mp4",
+        "study_0001_s01_CT-9_66.mp4",
+        "study_0001_s01_CT-0_066.mp4",
+        "a b;rm_CT-0_x.mp4",
+    ):
+        write_mp4(folder / stranger, clip(1))
+    result = decide(folder, vae)
+    assert len(result.strangers) == 4 and len(result.verdicts) == 8
+    assert result.verdicts[1].reason == "unreadable" and result.verdicts[1].loss is None
+    filter_folder.save(folder, tmp_path / "kept", result, FilterSettings(), {})
+    assert (
+        json.loads((tmp_path / "kept" / "filter_report.json").read_text())["strangers"].keys()
+        == result.strangers.keys()
+    )
+
+
+def test_scores_that_are_missing_or_nonsense_are_computed(folder, vae):  # noqa: F811
+    path = folder / "VAE_Seq_train_results.json"
+    scores = json.loads(path.read_text())
+    good = dict(scores)
+    del scores[NAMES[0]]
+    path.write_text(
+        json.dumps({**scores, NAMES[1]: "high", NAMES[2]: None, "../../x.mp4": 3, NAMES[4]: float("nan")})
+    )
+    result = decide(folder, vae)
+    assert {v.sample.file_name: v.vae_seq for v in result.verdicts} == good
+    assert any("4 samples are not in" in warning for warning in result.warnings)
+
+
+def test_a_class_nobody_kept_is_said(folder, vae):  # noqa: F811
+    def hates_ct_1(clips):
+        return np.array([[0.0, float("nan") if number > 3 else 0.0, 0.0] for number, _ in enumerate(clips)])
+
+    result = decide(folder, vae, hates_ct_1, levels=("semantic",))
+    assert "class CT-1: nothing is kept" in result.warnings
+    assert len(result.kept) == 4
+
+
+def test_wrong_settings_and_classifiers(folder, vae):  # noqa: F811
+    with pytest.raises(UserError, match="98 in the official code means 0.98"):
+        FilterSettings(inter_threshold=98)
+    with pytest.raises(UserError, match="alpha"):
+        FilterSettings(alpha=0)
+    with pytest.raises(UserError, match="needs a classifier"):
+        decide(folder, vae, None)
+    with pytest.raises(UserError, match="gives 5 classes, MosMed has 3"):
+        decide(folder, vae, lambda clips: np.zeros((len(list(clips)), 5)))
+    with pytest.raises(UserError, match="Check --data_name"):
+        filter_folder.decide(
+            folder, datasets.get("ACDC"), store_of(vae, folder), classifier, FilterSettings()
+        )

@@ -1,0 +1,172 @@
+"""Each level and reason of the filter against examples worked out by hand."""
+
+import time
+
+import numpy as np
+import pytest
+
+from ctrlgenaug.generation.plan import Sample
+from ctrlgenaug.quality import noise_filter
+from ctrlgenaug.quality.noise_filter import Verdict
+
+
+def group(clip, losses=(), scores=(), cls="CT-0"):
+    number = max(len(losses), len(scores))
+    return [
+        Verdict(
+            Sample(clip, cls, 66 + i),
+            loss=losses[i] if losses else None,
+            vae_seq=scores[i] if scores else None,
+        )
+        for i in range(number)
+    ]
+
+
+def reasons(verdicts):
+    return [verdict.reason for verdict in verdicts]
+
+
+def test_cross_entropy_by_hand():
+    logits = np.array([[0, 0, 0], [np.log(2), 0, 0], [1000, 0, 0]], dtype=np.float32)
+    assert noise_filter.cross_entropy(logits, [1, 0, 1]) == pytest.approx(
+        [np.log(3), np.log(2), 1000], rel=1e-6
+    )
+
+
+def test_semantic_keeps_up_to_alpha_times_the_groups_own_mean():
+    a = group("a", losses=[0.1, 0.2, 0.6])  # mean 0.3
+    b = group("b", losses=[3.0, 1.0])  # mean 2.0: a's losses do not matter here
+    assert noise_filter.semantic_level([*a, *b]) == []
+    assert reasons(a) == [None, None, "semantic"] and reasons(b) == ["semantic", None]
+    assert [v.group_mean for v in a] == pytest.approx([0.3] * 3)
+    strict = group("a", losses=[0.1, 0.2, 0.6])
+    noise_filter.semantic_level(strict, alpha=0.5)  # 0.15
+    assert reasons(strict) == [None, "semantic", "semantic"]
+    lax = group("a", losses=[0.1, 0.2, 0.6])
+    noise_filter.semantic_level(lax, alpha=2.0)  # 0.6: at the bound is kept
+    assert reasons(lax) == [None, None, None]
+
+
+@pytest.mark.parametrize("number", [2, 3, 7, 10, 49])
+def test_equal_losses_all_pass(number):
+    same = group("a", losses=[0.1] * number)
+    noise_filter.semantic_level(same)
+    assert reasons(same) == [None] * number
+
+
+def test_semantic_with_one_sample_or_a_broken_loss():
+    one = group("a", losses=[5.0])
+    assert "single sample" in noise_filter.semantic_level(one, alpha=0.5)[0]
+    assert reasons(one) == [None]
+    broken = group("b", losses=[float("nan"), 1.0, 1.0])
+    noise_filter.semantic_level(broken)
+    assert reasons(broken) == ["semantic", None, None]
+
+
+def test_within_cuts_at_the_midpoints_of_the_outer_centroids():
+    tight = [10.0, 12.0, 40.0, 42.0, 60.0, 62.0, 90.0, 92.0]
+    thresholds = noise_filter.sequence_thresholds(tight)
+    assert thresholds.centroids == pytest.approx((11, 41, 61, 91))
+    assert (thresholds.low, thresholds.high) == pytest.approx((26, 76))
+    verdicts = group("a", scores=tight)
+    found, warnings = noise_filter.within_level(verdicts)
+    assert found == thresholds and not warnings
+    assert reasons(verdicts) == ["sequential_low"] * 2 + [None] * 4 + ["sequential_high"] * 2
+
+
+def test_within_uses_every_score_but_decides_only_about_the_living():
+    verdicts = group("a", scores=[10.0, 12.0, 40.0, 42.0, 60.0, 62.0, 90.0, 92.0])
+    for verdict in verdicts[2:4]:
+        verdict.reason = "semantic"
+    thresholds, _ = noise_filter.within_level(verdicts)
+    assert thresholds.centroids == pytest.approx((11, 41, 61, 91))
+    assert reasons(verdicts)[2:4] == ["semantic", "semantic"]
+
+
+def test_within_without_enough_values_or_without_a_score():
+    few = group("a", scores=[50.0, 60.0, 70.0, 70.0])
+    thresholds, warnings = noise_filter.within_level(few)
+    assert thresholds is None and "fewer than 4" in warnings[0] and reasons(few) == [None] * 4
+    missing = group("a", scores=[50.0, None, 60.0])
+    _, warnings = noise_filter.within_level(missing)
+    assert reasons(missing) == [None, "no_score", None] and "1 samples have no VAE-Seq" in warnings[1]
+
+
+def latents(*angles):
+    """One 2-dimensional latent a frame, at an angle in degrees."""
+    radians = np.radians(angles)
+    return np.stack([np.cos(radians), np.sin(radians)], 1).reshape(len(angles), 2, 1, 1)
+
+
+def between(verdicts, angles, threshold):
+    by_name = {v.sample.file_name: latents(*a) for v, a in zip(verdicts, angles, strict=True)}
+    noise_filter.between_level(verdicts, lambda part: [by_name[v.sample.file_name] for v in part], threshold)
+
+
+def test_between_compares_frames_with_what_is_kept_in_order():
+    verdicts = group("a", losses=[0.0] * 4)
+    # frame angles: 1 differs by (0, 60) degrees: mean cosine 0.75; 2 equals 1; 3 is 90 degrees from all
+    between(verdicts, [(0, 0), (0, 60), (0, 60), (90, 150)], 0.8)
+    assert reasons(verdicts) == [None, None, "similar", None]
+    assert [v.similarity for v in verdicts] == pytest.approx([None, 0.75, 1.0, 0.0], abs=1e-6)
+    assert verdicts[2].nearest == verdicts[1].sample.file_name
+
+
+def test_between_ignores_dropped_ones_other_groups_and_keeps_the_first():
+    a, b = group("a", losses=[0.0] * 3), group("b", losses=[0.0] * 2)
+    a[0].reason = "semantic"
+    # a: 0 is dropped already, so 1 is kept although equal to it; 2 equals 1. b equals a, but is another clip
+    between([*a, *b], [(0, 0), (0, 0), (0, 0), (0, 0), (180, 180)], 0.98)
+    assert reasons(a) == ["semantic", None, "similar"] and reasons(b) == [None, None]
+    assert b[1].similarity == pytest.approx(-1)
+
+
+def test_between_is_not_transitive():
+    chain = group("a", losses=[0.0] * 3)
+    between(chain, [(0, 0), (20, 20), (40, 40)], np.cos(np.radians(25)))
+    assert reasons(chain) == [None, "similar", None]  # 2 resembles only 1, which is not kept
+
+
+def test_between_at_the_threshold_and_with_other_lengths():
+    pair = group("a", losses=[0.0] * 2)
+    between(pair, [(10, 33), (10, 33)], 1.0)
+    assert reasons(pair) == [None, "similar"]
+    lengths = group("a", losses=[0.0] * 2)
+    between(lengths, [(0, 0), (0, 0, 0)], 0.5)
+    assert reasons(lengths) == [None, None] and lengths[1].similarity is None
+
+
+def test_counts_by_class_and_level():
+    a = group("a", losses=[0.0] * 6)
+    for verdict, reason in zip(
+        a, ["semantic", "sequential_low", "no_score", "similar", "unreadable", None], strict=True
+    ):
+        verdict.reason = reason
+    b = group("b", losses=[0.0], cls="CT-1")
+    b[0].reason = "semantic"
+    table = noise_filter.counts([*a, *b])
+    levels = ("before", "after_semantic", "after_within", "after_between")
+    assert [table["CT-0"][key] for key in levels] == [6, 4, 2, 1]
+    assert [table["CT-1"][key] for key in levels] == [1, 0, 0, 0]
+    assert table["CT-0"]["dropped_no_score"] == 1
+
+
+def test_ten_thousand_scores():
+    noise = np.random.default_rng(0)
+    verdicts = [
+        Verdict(
+            Sample(f"clip{i // 10}", "CT-0", i),
+            loss=float(noise.random()),
+            vae_seq=float(noise.normal(80, 8)),
+        )
+        for i in range(10_000)
+    ]
+    began = time.process_time()
+    noise_filter.semantic_level(verdicts)
+    thresholds, _ = noise_filter.within_level(verdicts)
+    vectors = {v.sample.file_name: noise.standard_normal((8, 4, 2, 2)) for v in verdicts if v.kept}
+    noise_filter.between_level(verdicts, lambda part: [vectors[v.sample.file_name] for v in part])
+    print(f"10,000 samples: {time.process_time() - began:.1f} s")
+    kept = [v for v in verdicts if v.kept]
+    assert 1000 < len(kept) < 6000
+    assert all(thresholds.low <= v.vae_seq <= thresholds.high and v.loss <= v.group_mean for v in kept)
