@@ -179,6 +179,13 @@ class DatasetSpec:
                 )
             yield Clip(Path(file_name).stem, file_name, cls, str(row[text_column]) if text_column else "")
 
+    def all_rows(self, folder: str | Path, split: str = "both") -> list[Clip]:
+        """The rows of a split in ``folder``, each name once; ``both`` stands for the splits that exist."""
+        splits = [name for name in SPLITS if self.metadata_path(folder, name).is_file()]
+        if split != "both" or not splits:
+            splits = [split if split != "both" else SPLITS[0]]  # which raises the error if it does not exist
+        return list({row.name: row for name in splits for row in self.rows(folder, name)}.values())
+
     def clips(self, home: Path, split: str = "train") -> list[Clip]:
         """The clips of ``split``, in metadata order; a `UserError` if there are none."""
         clips = list(self.rows(home / self.clips_dir, split))

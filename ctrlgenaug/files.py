@@ -242,6 +242,35 @@ def fingerprint_folder(
     return fingerprint(sorted(path for path in Path(folder).rglob("*") if path.suffix in suffixes))
 
 
+def claim_folder(
+    folder: str | Path, settings: dict[str, Any], name: str = "settings.json", pattern: str = "*.npy"
+) -> None:
+    """Notes in ``folder/name`` what its files are made with, so that a later run cannot mix in others.
+
+    Call under `exclusive`.
+
+    Raises:
+        UserError: files matching ``pattern`` are there that were made with other or unknown settings.
+    """
+    path = Path(folder) / name
+    if not any(Path(folder).glob(pattern)):
+        write_json(path, settings)
+        return
+    if not path.is_file():
+        remedy = "Choose another folder, or move its files away"
+        raise UserError(f"holds files but no {name} that says how they were made", remedy, folder)
+    noted = read_json(path)
+    noted = noted if isinstance(noted, dict) else {}
+    differing = [
+        f"{key}={noted.get(key)!r}, not {value!r}"
+        for key, value in settings.items()
+        if noted.get(key) != value
+    ]
+    if differing:
+        remedy = "Use the same settings, choose another folder, or delete this one"
+        raise UserError(f"was made with {'; '.join(differing)} (see {name})", remedy, folder)
+
+
 def check_name(name: str, path: str | Path | None = None) -> str:
     """Returns ``name`` if it is a bare file name; a `UserError` if it could leave its folder.
 

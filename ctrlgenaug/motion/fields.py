@@ -1,0 +1,89 @@
+"""Motion fields: what a video encoder found out about the movement in a clip (method, section 4)."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.video import write_mp4
+
+# x264 may predict a frame from later ones (B-frames) and from frames further back, so that by default a vector may span
+# up to 4 frames. These options leave it the frame before.
+ADJACENT_REFERENCE = ("-bf", "0", "-refs", "1")
+
+# columns of mv-extractor's rows
+SOURCE, DST_X, DST_Y, MOTION_X, MOTION_Y, MOTION_SCALE = 0, 5, 6, 7, 8, 9
+
+
+def motion_field(frames: np.ndarray, *, adjacent_reference: bool = False) -> np.ndarray:
+    """The motion field of a clip, from its encoding as H.264 (crf 25, encoder defaults).
+
+    Args:
+        frames: (F, H, W) uint8, H and W even.
+        adjacent_reference: let the encoder predict from the frame before only, so that a field is between neighbours.
+
+    Returns:
+        (F-1, 2, H, W) float32: pixels moved from the reference to frame 1, 2, ..., channel 0 = x (to the right), zero
+        where there is no vector (one vector a block, at its middle).
+    """
+    options = ADJACENT_REFERENCE if adjacent_reference else ()
+    with tempfile.TemporaryDirectory(prefix="ctrlgenaug-motion-") as folder:
+        path = Path(folder) / "clip.mp4"
+        write_mp4(path, frames, encoder_options=options)
+        vectors = read_vectors(path)
+    if len(vectors) != len(frames):
+        raise UserError(
+            f"the encoder returned {len(vectors)} of {len(frames)} frames", "Check the installed ffmpeg"
+        )
+    height, width = frames.shape[1:]
+    fields = [rasterise(rows, height, width) for rows in vectors[1:]]
+    return np.stack(fields) if fields else np.zeros((0, 2, height, width), np.float32)
+
+
+def read_vectors(path: str | Path) -> list[np.ndarray]:
+    """The motion vectors of each frame of an encoded video: (N, 10) integers, in order of display.
+
+    A row is [source, w, h, src_x, src_y, dst_x, dst_y, motion_x, motion_y, motion_scale]; source is -1 for a reference
+    in the past, 1 for one in the future.
+    """
+    from mvextractor.videocap import VideoCap  # here, because it loads its own ffmpeg
+
+    capture = VideoCap()
+    if not capture.open(str(path)):
+        raise UserError("cannot be opened to read motion vectors", "Check that it is an H.264 video", path)
+    vectors = []
+    try:
+        while True:
+            # (success, frame, vectors, type); version 1 has a time stamp behind the type
+            success, _, rows, *_ = capture.read()
+            if not success:
+                return vectors
+            vectors.append(np.array(rows).reshape(-1, 10))
+    finally:
+        capture.release()
+
+
+def rasterise(rows: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Puts each vector at the middle of its block; where two fall on one pixel, the later row counts.
+
+    Args:
+        rows: (N, 10) motion vectors of a frame.
+        height: of the field.
+        width: of the field.
+
+    Returns:
+        (2, height, width) float32: source * (motion_x, motion_y) / motion_scale.
+    """
+    field = np.zeros((2, height * width), dtype=np.float32)
+    if len(rows):
+        x = np.clip(rows[:, DST_X], 0, width - 1)
+        y = np.clip(rows[:, DST_Y], 0, height - 1)
+        # Assignment to repeated indices is in no promised order, so the last row of each pixel is picked first.
+        pixel, from_behind = np.unique((y * width + x)[::-1], return_index=True)
+        last = rows[len(rows) - 1 - from_behind]
+        moved = last[:, SOURCE] * last[:, [MOTION_X, MOTION_Y]].T / last[:, MOTION_SCALE]
+        field[:, pixel] = moved
+    return field.reshape(2, height, width)
