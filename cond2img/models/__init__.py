@@ -2,5 +2,6 @@
 
 from cond2img.models.unet import UNet2DMultiConditionModel
 from cond2img.models.vae import AutoencoderKL, load_vae
+from cond2img.models.vae_loss import VAELoss
 
-__all__ = ["AutoencoderKL", "UNet2DMultiConditionModel", "load_vae"]
+__all__ = ["AutoencoderKL", "UNet2DMultiConditionModel", "VAELoss", "load_vae"]

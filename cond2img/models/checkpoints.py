@@ -87,7 +87,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
-        raise UserError("is not a model's config", "Copy it from the checkpoint again", folder / "config.json")
+        raise UserError(
+            "is not a model's config", "Copy it from the checkpoint again", folder / "config.json"
+        )
     file = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
     if file is None:
         raise UserError(f"holds no weights ({' or '.join(WEIGHT_FILES[:2])})", "Copy them there", folder)
@@ -115,7 +117,9 @@ def summarise(names: Iterable[str], most: int = 8) -> str:
     return ", ".join(modules[:most]) + more
 
 
-def fill(model: ModelMixin, checkpoint: Checkpoint, may_be_fresh: Callable[[str], bool] | None = None) -> None:
+def fill(
+    model: ModelMixin, checkpoint: Checkpoint, may_be_fresh: Callable[[str], bool] | None = None
+) -> None:
     """Loads ``checkpoint`` into ``model`` and logs what was loaded and what started fresh.
 
     Args:

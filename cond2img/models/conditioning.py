@@ -53,7 +53,9 @@ class Trajectories:
             raise ValueError(f"traj_mask has shape {tuple(mask.shape)}, expected {tuple(index.shape)}")
         mask = mask.bool()
         itself = torch.arange(points, device=index.device)[None, :, None]
-        index = torch.where(mask, index, itself)  # what padding holds must not matter, not even if out of range
+        index = torch.where(
+            mask, index, itself
+        )  # what padding holds must not matter, not even if out of range
         bias = torch.zeros(mask.shape, dtype=dtype, device=index.device).masked_fill(~mask, float("-inf"))
         return cls(index, bias.unsqueeze(2), side)
 

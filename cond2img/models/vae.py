@@ -46,7 +46,9 @@ class AutoencoderKL(diffusers.AutoencoderKL):
             hook.remove()
 
 
-def _spell_officially(module: torch.nn.Module, weights: dict[str, Tensor], prefix: str, metadata: Any) -> None:
+def _spell_officially(
+    module: torch.nn.Module, weights: dict[str, Tensor], prefix: str, metadata: Any
+) -> None:
     if prefix:
         return
     for name in list(weights):

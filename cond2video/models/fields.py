@@ -22,7 +22,9 @@ def inherit_fields(base: type, **defaults: Any) -> Callable[[Callable], Callable
         inherited = [p for name, p in inspect.signature(base.__init__).parameters.items() if name != "self"]
         inherited = [p.replace(default=defaults.get(p.name, p.default)) for p in inherited]
         itself, *own = [
-            p for p in inspect.signature(init).parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD
+            p
+            for p in inspect.signature(init).parameters.values()
+            if p.kind is not inspect.Parameter.VAR_KEYWORD
         ]
 
         def with_defaults(self: Any, *args: Any, **fields: Any) -> None:

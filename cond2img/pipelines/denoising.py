@@ -1,0 +1,308 @@
+"""What the image and the sequence pipeline share: text, noise, the guided denoising loop, decoding."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+from PIL import Image
+from torch import Tensor
+
+from ctrlgenaug.errors import UserError
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
+
+# The noise schedule that all models of the method are trained with (method, section 6).
+TRAINING_SCHEDULE = {
+    "num_train_timesteps": 1000,
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "epsilon",
+}
+
+SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": (
+        "DDIMScheduler",
+        {
+            "timestep_spacing": "leading",
+            "steps_offset": 1,
+            "set_alpha_to_one": False,
+            "clip_sample": False,
+        },
+    ),
+    "dpmsolver++": (
+        "DPMSolverMultistepScheduler",
+        {"algorithm_type": "dpmsolver++", "timestep_spacing": "leading", "steps_offset": 1},
+    ),
+    "unipc": ("UniPCMultistepScheduler", {"timestep_spacing": "leading", "steps_offset": 1}),
+}
+"""Name -> diffusers class and its fields."""
+
+
+def make_scheduler(solver: str = "ddim") -> Any:
+    """A sampler for the method's noise schedule.
+
+    Args:
+        solver: "ddim" (the method's: 200 steps), "dpmsolver++" or "unipc" (20 to 50 steps).
+
+    Raises:
+        UserError: there is no such solver.
+    """
+    if solver not in SOLVERS:
+        raise UserError(f"there is no solver {solver!r}", f"Choose one of {', '.join(SOLVERS)}")
+    name, fields = SOLVERS[solver]
+    return getattr(diffusers, name)(**TRAINING_SCHEDULE, **fields)
+
+
+@dataclass
+class Guidance:
+    """Classifier-free guidance: noise = unconditional + scale * (conditional - unconditional).
+
+    Args:
+        scale: 1 or less: no guidance, one branch only.
+        interval: (low, high) timesteps, both included, outside of which the conditional branch runs alone;
+            None: guidance at every step.
+    """
+
+    scale: float
+    interval: tuple[float, float] | None = None
+
+    def is_on(self, timestep: float) -> bool:
+        """Whether both branches are needed at ``timestep``."""
+        if self.scale <= 1:
+            return False
+        return self.interval is None or self.interval[0] <= timestep <= self.interval[1]
+
+
+class GuidedPipeline(DiffusionPipeline):
+    """Base of both pipelines.
+
+    Args:
+        vae: 1-channel AutoencoderKL.
+        unet: the UNet of images or sequences.
+        scheduler: any diffusers scheduler for epsilon prediction; see `make_scheduler`.
+        text_encoder, tokenizer: CLIP's; without them the text embeddings must be given.
+    """
+
+    model_cpu_offload_seq = "text_encoder->unet->vae"
+    _optional_components = ["text_encoder", "tokenizer"]
+
+    def __init__(
+        self, vae: Any, unet: Any, scheduler: Any, text_encoder: Any = None, tokenizer: Any = None
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae, unet=unet, scheduler=scheduler, text_encoder=text_encoder, tokenizer=tokenizer
+        )
+        self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    # ------------------------------------------------------------------------------------ conditions
+
+    def encode_prompt(self, prompt: str | Sequence[str]) -> Tensor:
+        """Text -> (len(prompt), 77, 768) embeddings; a text that is too long is cut.
+
+        Raises:
+            ValueError: the pipeline has no text encoder.
+        """
+        if self.text_encoder is None or self.tokenizer is None:
+            raise ValueError(
+                "this pipeline has no text encoder: give prompt_embeds and negative_prompt_embeds, "
+                "or build it with text_encoder and tokenizer"
+            )
+        prompt = [prompt] if isinstance(prompt, str) else list(prompt)
+        tokens = self.tokenizer(
+            prompt,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        return self.text_encoder(tokens.input_ids.to(self._execution_device))[0]
+
+    def _text(
+        self,
+        batch: int,
+        prompt: str | Sequence[str] | None,
+        prompt_embeds: Tensor | None,
+        negative_prompt_embeds: Tensor | None,
+        guided: bool,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Text tokens (B, T, D) of the conditional and, where there is one, the unconditional branch."""
+
+        def of_batch(name: str, embeds: Tensor) -> Tensor:
+            if embeds.ndim != 3 or embeds.shape[0] not in (1, batch):
+                raise ValueError(f"{name} has shape {tuple(embeds.shape)}, expected (1 or {batch}, T, D)")
+            return embeds.expand(batch, -1, -1)
+
+        if prompt is not None and prompt_embeds is not None:
+            raise ValueError("give prompt or prompt_embeds, not both")
+        if prompt_embeds is None:
+            prompt_embeds = self.encode_prompt("" if prompt is None else prompt)
+        if guided and negative_prompt_embeds is None:
+            negative_prompt_embeds = self.encode_prompt("")
+        text = of_batch("prompt_embeds", prompt_embeds)
+        if not guided:
+            return text, None
+        return text, of_batch("negative_prompt_embeds", negative_prompt_embeds)
+
+    def _labels(self, class_labels: Any) -> Tensor | None:
+        """Class ids as a (B,) tensor.
+
+        Raises:
+            ValueError: an id is none of the model's classes.
+        """
+        labels = torch.as_tensor(class_labels, dtype=torch.long).reshape(-1)
+        classes = self.unet.config.num_class_embeds
+        if classes is not None and not all(0 <= label < classes for label in labels.tolist()):
+            raise ValueError(
+                f"class_labels are {labels.tolist()}, this model has the classes 0 to {classes - 1}"
+            )
+        return labels.to(self._execution_device)
+
+    def _place(self, tensor: Tensor | np.ndarray | None) -> Tensor | None:
+        """A floating-point condition on the UNet's device, in its dtype."""
+        if tensor is None:
+            return None
+        return torch.as_tensor(tensor).to(self._execution_device, self.unet.dtype)
+
+    # ------------------------------------------------------------------------------------ sampling
+
+    def _initial_latents(
+        self, shape: tuple[int, ...], generator: Generators, latents: Tensor | None
+    ) -> Tensor:
+        """Noise of ``shape``: each sample's from its own generator, so that it does not depend on the batch."""
+        device = self._execution_device
+        if latents is not None and tuple(latents.shape) != shape:
+            raise ValueError(f"latents have shape {tuple(latents.shape)}, expected {shape}")
+        if isinstance(generator, (list, tuple)) and len(generator) != shape[0]:
+            raise ValueError(f"{len(generator)} generators for {shape[0]} samples")
+        if latents is None:
+            if not isinstance(generator, (list, tuple)):
+                generator = [generator] * shape[0]
+            noise = [randn_tensor((1, *shape[1:]), one, device, torch.float32) for one in generator]
+            latents = torch.cat(noise)
+        return latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
+
+    def _denoise(
+        self,
+        latents: Tensor,
+        conditions: Any,
+        guidance: Guidance,
+        steps: int,
+        generator: Generators,
+        callback: Callable[[Any, int, int, dict], dict | None] | None,
+    ) -> Tensor:
+        """The sampling loop. Nothing in it waits for the device.
+
+        Args:
+            latents: noise, (B, 4, ...) float32.
+            conditions: of 2B samples, the unconditional half first, if there is guidance; else of B.
+            guidance: how strong, and when.
+            steps: number of steps.
+            generator: for schedulers that add noise.
+            callback: called after every step with (pipeline, step, timestep, {"latents": ...}).
+        """
+        batch = latents.shape[0]
+        conditional = conditions.last(batch) if guidance.scale > 1 else conditions
+        # The scheduler's own timesteps stay on the CPU: looking a number up there must not wait for the GPU.
+        self.scheduler.set_timesteps(steps, device="cpu")
+        timesteps = self.scheduler.timesteps
+        on_device = timesteps.to(latents.device)
+        accepts = inspect.signature(self.scheduler.step).parameters
+        extra = {"generator": generator} if "generator" in accepts else {}
+
+        with self.progress_bar(total=len(timesteps)) as progress:
+            for step, timestep in enumerate(timesteps):
+                x = self.scheduler.scale_model_input(latents, timestep)
+                if guidance.is_on(float(timestep)):
+                    noise = self.unet(torch.cat([x, x]), on_device[step], conditions=conditions)
+                    without, with_conditions = noise.sample.float().chunk(2)
+                    noise = without + guidance.scale * (with_conditions - without)
+                else:
+                    noise = self.unet(x, on_device[step], conditions=conditional).sample.float()
+                latents = self.scheduler.step(noise, timestep, latents, **extra).prev_sample
+                if callback is not None:
+                    changed = callback(self, step, int(timestep), {"latents": latents}) or {}
+                    latents = changed.get("latents", latents)
+                progress.update()
+        return latents
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, pictures_at_once: int = 8) -> Tensor:
+        """Latents (N, 4, H, W) -> pixels (N, 1, 8H, 8W) in [0, 1], float32 on the CPU.
+
+        Args:
+            latents: scaled latents, as the UNet sees them.
+            pictures_at_once: how many go through the VAE together; bounds the memory.
+        """
+        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
+        decoded = [self.vae.decode(part).sample for part in latents.split(pictures_at_once)]
+        return (torch.cat(decoded).float() / 2 + 0.5).clamp(0, 1).cpu()
+
+    def _generate(
+        self,
+        shape: tuple[int, ...],
+        conditions: dict[str, Any],
+        text: tuple[Any, Any, Any],
+        guidance: Guidance,
+        steps: int,
+        generator: Generators,
+        latents: Tensor | None,
+        callback: Callable | None,
+    ) -> Tensor:
+        """Encodes the conditions of both branches, draws the noise and denoises it.
+
+        Args:
+            shape: of the latents, (B, 4, ...).
+            conditions: what `encode_conditions` of the UNet takes. The unconditional branch sees zeros for the
+                prior and the motion field, the same class and the same trajectories.
+            text: prompt, prompt_embeds, negative_prompt_embeds.
+            guidance, steps, generator, latents, callback: see `_denoise`.
+        """
+        guided = guidance.scale > 1
+        with_text, without_text = self._text(shape[0], *text, guided=guided)
+        embeds = with_text
+        if guided:
+            embeds = torch.cat([without_text, with_text])
+            dropped = ("image_cond", "motion_cond")
+            conditions = {
+                name: torch.cat([torch.zeros_like(value) if name in dropped else value, value])
+                if isinstance(value, Tensor)
+                else value
+                for name, value in conditions.items()
+            }
+        self.unet.to(memory_format=torch.channels_last)  # does nothing if it is so already
+        encoded = self.unet.encode_conditions(self._place(embeds), **conditions)
+        latents = self._initial_latents(shape, generator, latents)
+        return self._denoise(latents, encoded, guidance, steps, generator, callback)
+
+
+@dataclass
+class PictureOutput(BaseOutput):
+    """Result of the image pipeline.
+
+    Args:
+        images: "np": (B, H, W) float32 in [0, 1]; "pt": (B, 1, H, W); "pil": B grey pictures; "latent": (B, 4, h, w).
+    """
+
+    images: np.ndarray | Tensor | list[Image.Image]
+
+
+def to_uint8(pixels: np.ndarray) -> np.ndarray:
+    """Pixels in [0, 1] -> 0..255, truncated as the method does."""
+    return (np.clip(pixels, 0, 1) * 255).astype(np.uint8)
+
+
+def check_output_type(output_type: str) -> None:
+    """Refuses what is none of "np", "pt", "pil", "latent"."""
+    if output_type not in ("np", "pt", "pil", "latent"):
+        raise ValueError(f"output_type is {output_type!r}, must be 'np', 'pt', 'pil' or 'latent'")

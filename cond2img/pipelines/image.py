@@ -1,0 +1,86 @@
+"""Images from class, text and image prior."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cond2img.pipelines.denoising import (
+    Generators,
+    Guidance,
+    GuidedPipeline,
+    PictureOutput,
+    check_output_type,
+    to_uint8,
+)
+
+
+class GenImagePipeline(GuidedPipeline):
+    """Generates grey images with a `UNet2DMultiConditionModel`."""
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        class_labels: Tensor | Sequence[int] | int,
+        image_cond: Tensor | np.ndarray | None = None,
+        prompt: str | Sequence[str] | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        height: int = 256,
+        width: int = 256,
+        num_inference_steps: int = 200,
+        guidance_scale: float = 7.5,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        output_type: str = "np",
+        callback_on_step_end: Callable[[Any, int, int, dict], dict | None] | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        return_dict: bool = True,
+    ) -> PictureOutput | tuple[Any]:
+        """Generates one image a class label.
+
+        Args:
+            class_labels: B class ids.
+            image_cond: (B, 256, 64, 64) image priors; None leaves the image branch out of both guidance branches.
+            prompt: one text for all samples, or B texts; None: "".
+            prompt_embeds: (1 or B, T, D) in place of ``prompt``.
+            negative_prompt_embeds: (1 or B, T, D) of the unconditional branch; None: of "".
+            height, width: in pixels.
+            num_inference_steps: denoising steps.
+            guidance_scale: 1 or less: no guidance.
+            generator: one for all samples, drawn from in order, or B of them.
+            latents: (B, 4, height / 8, width / 8) standard normal noise in place of the generators'.
+            output_type: "np", "pt", "pil" or "latent".
+            callback_on_step_end: called with (pipeline, step, timestep, {"latents": ...}); may return new latents.
+            guidance_interval: (low, high) timesteps with guidance, of 0 to 999; None: all.
+            return_dict: False returns a tuple.
+
+        Raises:
+            ValueError: a condition has the wrong shape, or text is needed and there is no text encoder.
+        """
+        check_output_type(output_type)
+        labels = self._labels(class_labels)
+        shape = (labels.shape[0], self.unet.config.in_channels)
+        shape += (height // self.vae_scale_factor, width // self.vae_scale_factor)
+        latents = self._generate(
+            shape,
+            {"class_labels": labels, "image_cond": self._place(image_cond)},
+            (prompt, prompt_embeds, negative_prompt_embeds),
+            Guidance(guidance_scale, guidance_interval),
+            num_inference_steps,
+            generator,
+            latents,
+            callback_on_step_end,
+        )
+        images: Any = latents if output_type == "latent" else self.decode(latents)  # (B, 1, H, W)
+        if output_type in ("np", "pil"):
+            images = images[:, 0].numpy()
+        if output_type == "pil":
+            images = [Image.fromarray(image) for image in to_uint8(images)]
+        self.maybe_free_model_hooks()
+        return PictureOutput(images=images) if return_dict else (images,)
