@@ -16,15 +16,15 @@ class VAEConfig(TrainingConfig):
         None  # a folder or file; None with perceptual_loss: an error that says what to do
     )
     kl_weight: float = 1e-6
-    conv_init: str = "average"  # or random: how 3-channel weights become 1-channel ones
+    grey: str = "fold"  # or random: how 3-channel weights become 1-channel ones
     validation_names: list[str] = field(default_factory=list)  # test frames; empty: spread over the split
     validation_images: int = 8  # columns of the picture
     validation_max_frames: int = 64  # frames that test_rec_loss.txt averages over
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.conv_init not in ("average", "random"):
-            raise ValueError(f"conv_init must be average or random, got {self.conv_init!r}")
+        if self.grey not in ("fold", "random"):
+            raise ValueError(f"grey must be fold or random, got {self.grey!r}")
         if self.validation_images < 1 or self.validation_max_frames < 1:
             raise ValueError("validation_images and validation_max_frames must be above 0")
 

@@ -11,7 +11,6 @@ from diffusers import DDIMScheduler
 from cond2img.config import LDMConfig
 from cond2img.data import LabelledFrameData
 from cond2img.models import UNet2DMultiConditionModel
-from cond2img.pipelines import GenImagePipeline
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.pictures import contact_sheet, save_picture
@@ -72,6 +71,8 @@ class LDMStage(DiffusionStage):
 
     def validate(self, step: int, records: Records) -> dict[str, float]:
         """Samples for the configured labels and priors: real frames, priors and samples, one above the other."""
+        from cond2img.pipelines import GenImagePipeline  # only validation pays for it
+
         settings, data = self.config.validation_data, self.test_data
         chosen = data.pick(settings.names)
         labels = settings.class_labels or [None]

@@ -48,7 +48,7 @@ class VAEStage(Stage):
                 "perceptual_loss needs lpips_weights, which is empty",
                 "Set lpips_weights (docs/training.md says where to get them), or perceptual_loss=false",
             )
-        model = load_vae(config.pretrained_model_path, conv_init=config.conv_init)
+        model = load_vae(config.pretrained_model_path, grey=config.grey)
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         criterion = VAELoss(

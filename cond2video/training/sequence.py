@@ -12,7 +12,6 @@ from cond2img.training.ldm import validation_scheduler
 from cond2video.config import SequenceConfig
 from cond2video.data import LabelledClipData
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
-from cond2video.pipelines import GenVideoPipeline
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.pictures import contact_sheet, save_picture
 from ctrlgenaug.training.records import Records
@@ -46,7 +45,7 @@ class SequenceStage(DiffusionStage):
     def __init__(self, config: SequenceConfig) -> None:
         data = LabelledClipData(config, config.train_split)
         model = UNet3DMultiConditionModel.from_pretrained_2d(
-            config.pretrained_model_path, subfolder="unet", fresh_init=config.fresh_init
+            config.pretrained_model_path, subfolder="unet", init=config.fresh_init
         )
         mark_finetuned(model)
         super().__init__(config, data, SequenceStep(model))
@@ -59,6 +58,8 @@ class SequenceStage(DiffusionStage):
 
     def validate(self, step: int, records: Records) -> dict[str, float]:
         """For each configured clip a strip of its real frames above strips sampled from its conditions."""
+        from cond2video.pipelines import GenVideoPipeline  # only validation pays for it
+
         settings, data = self.config.validation_data, self.test_data
         pipeline = GenVideoPipeline(self.vae, self.model, validation_scheduler())
         pipeline.set_progress_bar_config(disable=True)

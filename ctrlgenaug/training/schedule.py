@@ -49,5 +49,10 @@ def schedule(config: TrainingConfig, length: Length) -> Callable[[int], float]:
     from diffusers.optimization import get_scheduler
 
     anchor = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    scheduler = get_scheduler(config.lr_scheduler, anchor, length.warmup_samples, length.samples)
+    scheduler = get_scheduler(
+        config.lr_scheduler,
+        anchor,
+        num_warmup_steps=length.warmup_samples,
+        num_training_steps=length.samples,
+    )
     return scheduler.lr_lambdas[0]

@@ -134,6 +134,8 @@ class Trainer:
             batch_sampler=order,
             num_workers=config.dataloader_num_workers,
             pin_memory=accelerator.device.type == "cuda",
+            # the loader draws a seed when it starts, which must not come out of the stream that dropout uses
+            generator=torch.Generator().manual_seed(config.seed),
         )
         for batch in loader:
             yield {

@@ -1,0 +1,122 @@
+"""A stage small enough to train in milliseconds, with everything that exact resume must carry: dropout, BatchNorm's
+statistics, a trained parameter outside the model, an average of the weights.
+
+``python toy.py key=value ...`` trains it through the real command line of the training scripts. TOY_KILL_AT=n kills the
+process without warning before its n-th micro-batch; TOY_NAN_AT=m,n makes the losses of those micro-batches NaN;
+TOY_TERM_AT=n sends it SIGTERM.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ctrlgenaug import steps
+from ctrlgenaug.training import cli
+from ctrlgenaug.training.config import TrainingConfig
+from ctrlgenaug.training.order import generator
+from ctrlgenaug.training.stage import Stage, TrainingStep
+
+
+@dataclass
+class ToyConfig(TrainingConfig):
+    data_name: str = "MosMed"
+    pretrained_model_path: str = "none"
+    dropout: float = 0.1
+    batch_norm: bool = True
+    size: int = 10
+
+
+class ToyModel(nn.Module):
+    def __init__(self, dropout, batch_norm):
+        super().__init__()
+        norm = nn.BatchNorm2d(4) if batch_norm else nn.Identity()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 4, 3), norm, nn.SiLU(), nn.Dropout(dropout), nn.Conv2d(4, 1, 3)
+        )
+        self.frozen = nn.Conv2d(1, 1, 1).requires_grad_(False)
+
+    def forward(self, x):
+        return self.layers(self.frozen(x))
+
+    def save_pretrained(self, folder):
+        Path(folder).mkdir(parents=True)
+        save_file(self.state_dict(), str(Path(folder) / "model.safetensors"))
+        (Path(folder) / "config.json").write_text("{}")
+
+
+class ToyStep(TrainingStep):
+    def __init__(self, model):
+        super().__init__()
+        self.model, self.offset = model, nn.Parameter(torch.zeros(()))
+        self.calls = 0
+
+    def forward(self, batch):
+        self.calls += 1
+        if self.calls == int(os.environ.get("TOY_KILL_AT", 0)):
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.calls == int(os.environ.get("TOY_TERM_AT", 0)):
+            os.kill(os.getpid(), signal.SIGTERM)
+        loss = (self.model(batch["x"]) - batch["y"] + self.offset).square().mean()
+        if str(self.calls) in os.environ.get("TOY_NAN_AT", "").split(","):
+            loss = loss * torch.nan
+        return loss, {"offset": self.offset.detach()}
+
+
+class ToyData:
+    def __init__(self, config):
+        self.config = config
+
+    def __len__(self):
+        return self.config.size
+
+    def __getitem__(self, draw):
+        noise = generator(self.config.seed, draw.epoch, draw.index, "noise")
+        x = torch.full((1, 8, 8), float(draw.index)) / self.config.size + torch.randn(
+            1, 8, 8, generator=noise
+        )
+        return {"name": f"toy{draw.index:02d}", "x": x, "y": x[:, 2:6, 2:6] * 0.5}
+
+    def check(self):
+        pass
+
+    def fingerprint(self):
+        return str(self.config.size)
+
+
+class ToyStage(Stage):
+    folder = "unet"
+
+    def __init__(self, config):
+        super().__init__(config, ToyData(config), ToyStep(ToyModel(config.dropout, config.batch_norm)))
+
+    def read_weights(self, folder):
+        return load_file(folder / "model.safetensors")
+
+    def validate(self, step, records):
+        torch.rand(7)  # validation must not disturb the training's random streams
+        assert not self.model.training
+        (records.folder / "validated.jsonl").open("a").write(json.dumps({"step": step}) + "\n")
+        return {}
+
+
+def main():
+    import sys
+
+    config = Path("toy.yaml")
+    if not config.exists():
+        config.write_text("output_dir: run\n")
+    sys.argv[1:1] = ["--config", str(config)]
+    return cli.main(ToyConfig, ToyStage, description="toy", script="toy.py", default_config="toy.yaml")
+
+
+if __name__ == "__main__":
+    torch.manual_seed(0)
+    steps.run(main)
