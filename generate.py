@@ -162,7 +162,7 @@ def main() -> int:
     made = f"{outcome.counts['made']} clips made, {outcome.counts['kept']} were there already, in {folder}"
     print(outcome.closing_line(made))
     print(
-        f"next: python VAE-Seq.py --model_path {options.model_path} --synthetic_dir {os.path.relpath(folder)}"
+        f"next: python VAE-Seq.py --vae_path {options.vae_path or options.model_path} --synthetic_dir {os.path.relpath(folder)}"
     )
     return outcome.exit_code()
 

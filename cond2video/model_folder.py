@@ -23,8 +23,6 @@ class ModelFolder:
     unet: Path
     vae: Path
     text_encoder: Path | None
-    tokenizer: Path | None
-    scheduler: Path | None
 
     def fingerprints(self) -> dict[str, str]:
         """What tells this model from any other: a digest of each part's weights and config."""
@@ -75,8 +73,6 @@ def find_model_folder(path: str | Path, data_name: str, vae_path: str | Path | N
         unet,
         vae,
         first(("text_encoder",), "config.json"),
-        first(("tokenizer",), "tokenizer_config.json"),
-        first(("scheduler",), "scheduler_config.json"),
     )
 
 

@@ -6,75 +6,55 @@ import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import diffusers
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, SchedulerMixin, UniPCMultistepScheduler
+import transformers
 
 from cond2img.models import load_vae
-from cond2video.model_folder import ModelFolder, find_model_folder
+from cond2img.pipelines.denoising import make_scheduler, to_uint8
+from cond2img.training.diffusion import load_text
+from cond2video.model_folder import find_model_folder
 from cond2video.models import UNet3DMultiConditionModel
 from cond2video.pipelines import GenVideoPipeline
 from ctrlgenaug import datasets
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import load_npy, read_json
+from ctrlgenaug.files import load_npy
 from ctrlgenaug.generation.plan import Sample
-from ctrlgenaug.motion.trajectories import load_trajectories
+from ctrlgenaug.motion.trajectories import link, load_trajectories
 
 PRIOR_SHAPE = (256, 64, 64)
+FIELD_SHAPE = (None, 2, datasets.IMAGE_SIZE, datasets.IMAGE_SIZE)  # (F-1, x and y, H, W)
 REMEDY = "Run the extraction step for this split, or leave the condition out"
 
-# Both fast solvers start from the same noise as DDIM and approximate the same trajectory in fewer steps.
-SCHEDULERS = {
-    "ddim": (DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False}),
-    "dpmsolver++": (DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
-    "unipc": (UniPCMultistepScheduler, {"solver_order": 2}),
-}
-NOISE_SCHEDULE = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "epsilon",
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-def make_scheduler(name: str, folder: Path | None = None) -> SchedulerMixin:
-    """The sampler called ``name`` (a key of `SCHEDULERS`), on the noise schedule that the model was trained with.
-
-    Args:
-        name: ``ddim`` is the method's; the others reach similar results in 20 to 50 steps.
-        folder: the model's ``scheduler/``; its betas win over the method's where it has any.
-    """
-    kind, settings = SCHEDULERS[name]
-    trained = read_json(folder / "scheduler_config.json") if folder else {}
-    schedule = {key: trained.get(key, value) for key, value in NOISE_SCHEDULE.items()}
-    return kind(**{**schedule, "steps_offset": 1, "timestep_spacing": "leading", **settings})
 
 
 @dataclass
 class Conditions:
-    """What one sample is conditioned on.
+    """What one sample is conditioned on. A condition that is not wanted is what training showed for a dropped one.
 
     Attributes:
         class_id: its class.
-        num_frames: F.
-        prior: (256, 64, 64) float32, or None.
-        motion: (2, F-1, 256, 256) float32, or None.
-        trajectories: (F*1024, F, 3) integers and their mask (F*1024, F) bool, or None.
+        prior: (256, 64, 64) float32.
+        motion: (2, F-1, 256, 256) float32, in pixels.
+        points: (F*1024, F, 3) integers, the trajectories of the field.
+        mask: (F*1024, F) bool.
         text: the prompt.
     """
 
     class_id: int
-    num_frames: int
-    prior: torch.Tensor | None
-    motion: torch.Tensor | None
-    trajectories: tuple[torch.Tensor, torch.Tensor] | None
+    prior: torch.Tensor
+    motion: torch.Tensor
+    points: torch.Tensor
+    mask: torch.Tensor
     text: str
+
+    @property
+    def num_frames(self) -> int:
+        """F."""
+        return self.motion.shape[1] + 1
 
 
 class SequenceSynthesiser:
@@ -91,7 +71,7 @@ class SequenceSynthesiser:
         home: the data set's home folder, for the conditions.
         conditions: which of ``image_condition``, ``motion_condition``, ``text_condition`` to use.
         vae_path: another VAE folder than the model's.
-        scheduler: a key of `SCHEDULERS`.
+        scheduler: a key of `cond2img.pipelines.denoising.SOLVERS`.
         num_inference_steps: denoising steps.
         guidance_scale: classifier-free guidance; 1 is none.
         dtype: a key of `DTYPES`.
@@ -119,44 +99,46 @@ class SequenceSynthesiser:
         num_frames: int | None = None,
     ) -> None:
         self.spec, self.home, self.conditions = datasets.get(data_name), Path(home), tuple(conditions)
+        _quieten()
         self.device = _usable(device)
         self.num_frames = num_frames
         self._settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
         folder = find_model_folder(model_path, data_name, vae_path)
         unet = UNet3DMultiConditionModel.from_trained_3d(folder.unet)
         _check_classes(unet, self.spec, folder.unet)
-        encoder, tokenizer = _load_text(folder)
-        parts = [
-            part.eval().requires_grad_(False)
-            for part in (unet, load_vae(folder.vae), encoder)
-            if part is not None
-        ]
-        for part in parts:
-            part.to(self.device, DTYPES[dtype])
+        tokenizer, encoder = load_text(folder.unet.parent)
+        self.has_image_branch = any(unet.config.condition_insert_block)
+        self.has_motion_branch = bool(unet.config.motion_condition)
+        vae = load_vae(folder.vae)
+        for part in (unet, vae, encoder):
+            part.eval().requires_grad_(False).to(self.device, DTYPES[dtype])
         if compile_unet:
-            unet = torch.compile(unet)
-        self.pipeline = GenVideoPipeline(
-            parts[1], unet, make_scheduler(scheduler, folder.scheduler), encoder, tokenizer
-        )
+            unet.compile()
+        self.pipeline = GenVideoPipeline(vae, unet, make_scheduler(scheduler), encoder, tokenizer)
         self.pipeline.set_progress_bar_config(disable=True)
 
     def load(self, sample: Sample) -> Conditions:
         """Reads the conditions of ``sample``; a `UserError` if a file is missing or damaged."""
-        motion = trajectories = prior = None
-        num_frames = self.num_frames or self.spec.required_clip_num
         if "motion_condition" in self.conditions:
-            path = self.spec.motion_path(self.home, sample.clip)
-            size = datasets.IMAGE_SIZE
-            field = load_npy(path, (None, 2, size, size), remedy=REMEDY)
-            num_frames = len(field) + 1
-            motion = torch.from_numpy(np.ascontiguousarray(field.swapaxes(0, 1), dtype=np.float32))
-            points, mask = load_trajectories(self.spec.trajectory_path(self.home, sample.clip), num_frames)
-            trajectories = torch.as_tensor(points), torch.as_tensor(mask)
+            field = load_npy(self.spec.motion_path(self.home, sample.clip), FIELD_SHAPE, remedy=REMEDY)
+            path = self.spec.trajectory_path(self.home, sample.clip)
+            points, mask = load_trajectories(path, len(field) + 1)
+        else:  # nothing moves: each point's trajectory stays where it is
+            frames = self.num_frames or self.spec.required_clip_num
+            field = np.zeros((frames - 1, *FIELD_SHAPE[1:]), np.float32)
+            points, mask = link(field, seed=0)
+        prior = np.zeros(PRIOR_SHAPE, np.float32)
         if "image_condition" in self.conditions:
             path = self.spec.prior_path(self.home, self.spec.first_frame(sample.clip))
-            prior = torch.from_numpy(load_npy(path, PRIOR_SHAPE, remedy=REMEDY).astype(np.float32))
-        text = sample.text if "text_condition" in self.conditions else ""
-        return Conditions(self.spec.class_id(sample.cls), num_frames, prior, motion, trajectories, text)
+            prior = load_npy(path, PRIOR_SHAPE, remedy=REMEDY).astype(np.float32)
+        return Conditions(
+            self.spec.class_id(sample.cls),
+            torch.from_numpy(prior),
+            torch.from_numpy(np.ascontiguousarray(field.swapaxes(0, 1), dtype=np.float32)),
+            torch.as_tensor(points),
+            torch.as_tensor(mask),
+            sample.text if "text_condition" in self.conditions else "",
+        )
 
     def synthesise(self, samples: Sequence[Sample], conditions: Sequence[Conditions]) -> Iterator[np.ndarray]:
         """Frames (F, H, W) uint8 of each sample, in order."""
@@ -171,16 +153,15 @@ class SequenceSynthesiser:
 
     @torch.inference_mode()
     def _batch(self, samples: Sequence[Sample], conditions: Sequence[Conditions]) -> np.ndarray:
-        def stack(parts: list[torch.Tensor | None]) -> torch.Tensor | None:
-            return None if parts[0] is None else torch.stack(parts).to(self.device)
+        def stack(name: str) -> torch.Tensor:
+            return torch.stack([getattr(one, name) for one in conditions]).to(self.device)
 
-        trajectories = [c.trajectories or (None, None) for c in conditions]
         result = self.pipeline(
             class_labels=torch.tensor([c.class_id for c in conditions], device=self.device),
-            image_cond=stack([c.prior for c in conditions]),
-            motion_cond=stack([c.motion for c in conditions]),
-            traj=stack([points for points, _ in trajectories]),
-            traj_mask=stack([mask for _, mask in trajectories]),
+            image_cond=stack("prior") if self.has_image_branch else None,
+            motion_cond=stack("motion") if self.has_motion_branch else None,
+            traj=stack("points"),
+            traj_mask=stack("mask"),
             prompt=[c.text for c in conditions],
             num_frames=conditions[0].num_frames,
             # drawn on the CPU, so that every device starts from the same noise
@@ -189,13 +170,20 @@ class SequenceSynthesiser:
             **self._settings,
         )
         frames = np.asarray(result.frames, dtype=np.float32)  # (B, F, H, W) in [0, 1]
-        return (frames.clip(0, 1) * 255).astype(np.uint8)  # truncated, as the method has it
+        return to_uint8(frames)
 
     def release(self) -> None:
         """Frees cached GPU memory."""
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _quieten() -> None:
+    """Keeps the libraries' remarks about loading out of the progress bar; several workers would repeat them."""
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
 
 
 def _usable(device: str) -> torch.device:
@@ -221,21 +209,3 @@ def _check_classes(unet: UNet3DMultiConditionModel, spec: datasets.DatasetSpec, 
             "Check --data_name and the model's folder",
             path,
         )
-
-
-def _load_text(folder: ModelFolder) -> tuple[Any, Any]:
-    if folder.text_encoder is None or folder.tokenizer is None:
-        raise UserError(
-            "lacks text_encoder/ or tokenizer/", "Copy them from the 2-D model's folder", folder.unet.parent
-        )
-    from transformers import CLIPTextModel, CLIPTokenizer
-
-    try:
-        return (
-            CLIPTextModel.from_pretrained(folder.text_encoder),
-            CLIPTokenizer.from_pretrained(folder.tokenizer),
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"cannot be loaded ({error})", "Copy them from the 2-D model's folder", folder.unet.parent
-        ) from None

@@ -30,6 +30,7 @@ from ctrlgenaug.video import write_mp4
 
 MOST_ATTEMPTS = 2
 MOST_FAILED_STARTS = 2
+SECONDS_TO_LEAVE = 10
 
 
 class Synthesiser(Protocol):
@@ -250,10 +251,11 @@ class Pool:
     def _stop(self) -> None:
         running = [worker for worker in self._workers if worker.process is not None]
         for worker in running:
-            worker.pipe.close()
-            worker.process.terminate()
+            worker.pipe.close()  # an idle worker leaves by itself at this
+            if worker.lease or not worker.ready:
+                worker.process.terminate()
         for worker in running:
-            worker.process.join(5)
+            worker.process.join(SECONDS_TO_LEAVE)
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
