@@ -74,7 +74,7 @@ def check(folder: str | Path) -> None:
         path = folder / name
         if not path.is_file():
             raise UserError("is missing from the checkpoint", remedy, path)
-        if path.stat().st_size != expected["bytes"] or fingerprint([path], 64) != expected["sha256"]:
+        if expected != {"bytes": path.stat().st_size, "sha256": fingerprint([path], 64)}:
             raise UserError("was changed or damaged after it was written", remedy, path)
 
 

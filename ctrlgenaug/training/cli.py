@@ -56,8 +56,11 @@ def main(
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="config fields that win over the file"
     )
-    arguments = parser.parse_intermixed_args()
-    config = load_config(schema, find_config(arguments.config), arguments.overrides)
+    arguments, flags = parser.parse_known_intermixed_args()
+    # --learning_rate=1e-4 is as good as learning_rate=1e-4
+    if wrong := [flag for flag in flags if "=" not in flag]:
+        parser.error(f"unrecognized arguments: {' '.join(wrong)} (fields are given as key=value)")
+    config = load_config(schema, find_config(arguments.config), [*arguments.overrides, *flags])
     return train(config, build_stage, dry_run=arguments.dry_run)
 
 

@@ -74,7 +74,7 @@ class TrainingConfig:
     tracker: str | None = "tensorboard"
 
     def __post_init__(self) -> None:
-        datasets.get(self.data_name)
+        self.data_name = datasets.get(self.data_name).data_name
         positive = (
             *("num_train_epochs", "train_batch_size", "gradient_accumulation_steps", "learning_rate"),
             *("checkpointing_steps", "validation_steps", "checkpoints_to_keep", "log_steps", "max_grad_norm"),

@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cond2img.training.batch_norm import synchronise_batch_norm
 from ctrlgenaug import steps
 from ctrlgenaug.training import cli
 from ctrlgenaug.training.config import TrainingConfig
@@ -62,7 +63,9 @@ class ToyStep(TrainingStep):
         self.calls += 1
         if self.calls == int(os.environ.get("TOY_KILL_AT", 0)):
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.calls == int(os.environ.get("TOY_TERM_AT", 0)):
+        # from the last process alone: one process's request must stop all of them
+        last = os.environ.get("RANK", "0") == str(int(os.environ.get("WORLD_SIZE", "1")) - 1)
+        if last and self.calls == int(os.environ.get("TOY_TERM_AT", 0)):
             os.kill(os.getpid(), signal.SIGTERM)
         loss = (self.model(batch["x"]) - batch["y"] + self.offset).square().mean()
         if str(self.calls) in os.environ.get("TOY_NAN_AT", "").split(","):
@@ -96,6 +99,11 @@ class ToyStage(Stage):
 
     def __init__(self, config):
         super().__init__(config, ToyData(config), ToyStep(ToyModel(config.dropout, config.batch_norm)))
+
+    def prepare(self, accelerator, records):
+        super().prepare(accelerator, records)
+        if accelerator.num_processes > 1:
+            synchronise_batch_norm(self.step_module)
 
     def read_weights(self, folder):
         return load_file(folder / "model.safetensors")

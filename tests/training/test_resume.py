@@ -1,0 +1,211 @@
+"""Exact resume, any number of processes, signals, losses that are not finite: the real loop on a toy model."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.training import cli
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+import toy as toy_module  # noqa: E402
+
+STEPS = 12
+SETTINGS = (
+    *(f"max_train_steps={STEPS}", "train_batch_size=3", "gradient_accumulation_steps=2", "ema=true"),
+    *("tracker=null", "checkpointing_steps=2", "checkpoints_to_keep=9", "log_steps=3", "lr_warmup_steps=3"),
+    *("dataloader_num_workers=0", "validation_steps=4"),
+)
+
+
+def toy(cwd, *overrides, code=0, processes=1, **environment):
+    """Runs toy.py in ``cwd``; returns its output."""
+    cwd.mkdir(exist_ok=True)
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", str(processes)]
+        command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        command += ["--main_process_port", "0"]
+    result = subprocess.run(
+        [*command, str(HERE / "toy.py"), *SETTINGS, *overrides],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert result.returncode == code or (code and processes > 1 and result.returncode), result.stderr[-3000:]
+    return result.stdout + result.stderr
+
+
+def weights(cwd, step=STEPS, folder="unet"):
+    return load_file(cwd / "run" / f"checkpoint-{step}" / folder / "model.safetensors")
+
+
+def stats(cwd):
+    rows = [json.loads(line) for line in (cwd / "run" / "stats.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("samples_per_s", "peak_memory_gb")} for row in rows]
+
+
+def assert_same_run(one, other):
+    for folder in ("unet", "unet_ema"):
+        a, b = weights(one, folder=folder), weights(other, folder=folder)
+        assert a.keys() == b.keys()
+        for name in a:
+            assert torch.equal(a[name], b[name]), name
+    assert stats(one) == stats(other)
+    for name in ("train_loss.txt", "config.yaml"):
+        assert (one / "run" / name).read_text() == (other / "run" / name).read_text()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("uninterrupted")
+    toy(cwd)
+    return cwd
+
+
+def test_killed_at_three_random_points_ends_bit_for_bit_equal(uninterrupted, tmp_path):
+    # 24 micro-batches in all, a checkpoint every 4: a kill at an odd one is in the middle of an accumulation
+    chosen = random.Random(os.environ.get("PYTEST_SEED", "training"))
+    for _ in range(3):
+        kill_at = chosen.choice([5, 6, 7, 9])
+        toy(tmp_path, code=-signal.SIGKILL, TOY_KILL_AT=str(kill_at))
+    newest = max((tmp_path / "run").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    state = newest / "training_state.pt"
+    state.write_bytes(state.read_bytes()[:-100])  # what a dying disk leaves
+    output = toy(tmp_path)
+    assert f"damaged checkpoint not used: {Path('run') / newest.name}" in output
+    assert "continuing from" in output
+    assert_same_run(uninterrupted, tmp_path)
+
+
+def test_the_run_folder_tells_the_story(uninterrupted):
+    run = uninterrupted / "run"
+    rows = stats(uninterrupted)
+    assert [row["step"] for row in rows] == [3, 6, 9, 12]
+    assert all({"loss", "lr", "grad_norm", "samples", "offset"} <= row.keys() for row in rows)
+    assert [row["samples"] for row in rows] == [18, 36, 54, 72]
+    assert (run / "loss_curve.png").stat().st_size > 1000
+    assert [json.loads(line)["step"] for line in (run / "validated.jsonl").read_text().splitlines()] == [
+        4,
+        8,
+        12,
+    ]
+    assert "saved run/checkpoint-12" in (run / "log.txt").read_text()
+    assert "lr_warmup_steps: 3" in (run / "config.yaml").read_text()
+
+
+def test_two_processes_equal_one_and_one_stop_request_stops_both(tmp_path):
+    # global batch 12 on both; the stop request reaches one process of two, the run goes on with one
+    one, two = tmp_path / "one", tmp_path / "two"
+    toy(one, "dropout=0", "train_batch_size=6", "log_steps=1")
+    output = toy(
+        two, "dropout=0", "log_steps=1", "checkpointing_steps=100", processes=2, code=1, TOY_TERM_AT="10"
+    )
+    assert "stopped on request at step 5" in output
+    assert (two / "run" / "checkpoint-5").is_dir()
+    toy(two, "dropout=0", "train_batch_size=6", "log_steps=1")
+    rows = list(zip(stats(one), stats(two), strict=True))
+    assert len(rows) == STEPS
+    for a, b in rows:
+        assert a["lr"] == pytest.approx(b["lr"], rel=1e-6)
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4), a["step"]
+    for folder in ("unet", "unet_ema"):
+        a, b = weights(one, folder=folder), weights(two, folder=folder)
+        # BatchNorm's statistics among them. The bias before it has no gradient but rounding, which Adam magnifies.
+        for name in a.keys() - {"layers.0.bias"}:
+            torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5)
+
+
+def test_sigterm_to_the_shell_script_saves_and_leaves(tmp_path):
+    script = tmp_path / "train.sh"
+    root = HERE.parent.parent
+    script.write_text(
+        f'ROOT={HERE}\nsource "{root}/scripts/launch.sh"\nlaunch toy.py toy.yaml "$@"\n', encoding="utf-8"
+    )
+    (tmp_path / "toy.yaml").write_text("output_dir: run\n")
+    endless = ("max_train_steps", "checkpointing_steps", "validation_steps")
+    process = subprocess.Popen(
+        ["bash", str(script), *SETTINGS, *(f"{name}=100000" for name in endless)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    )
+    log = tmp_path / "run" / "train_loss.txt"
+    deadline = time.monotonic() + 120
+    while not log.is_file() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.2)
+    assert log.is_file()
+    process.terminate()
+    assert process.wait(timeout=60) != 0
+    assert "stopped on request" in (tmp_path / "run" / "log.txt").read_text()
+    assert len(list((tmp_path / "run").glob("checkpoint-*/manifest.json"))) == 1
+
+
+@pytest.fixture
+def train_here(monkeypatch):
+    """Trains the toy in this process, which saves the seconds of an import; signal handlers are put back."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)}
+
+    def train(cwd, nan_at="", **fields):
+        cwd.mkdir(exist_ok=True)
+        monkeypatch.chdir(cwd)
+        monkeypatch.setenv("TOY_NAN_AT", nan_at)
+        settings = {"output_dir": "run", "max_train_steps": 6, "train_batch_size": 3, "tracker": None}
+        settings |= {
+            "gradient_accumulation_steps": 2,
+            "dataloader_num_workers": 0,
+            "checkpointing_steps": 100,
+        }
+        return cli.train(toy_module.ToyConfig(**{**settings, **fields}), toy_module.ToyStage)
+
+    yield train
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_one_bad_batch_is_skipped_two_in_a_row_stop_with_their_names(tmp_path, train_here):
+    assert train_here(tmp_path / "one", nan_at="5") == 0
+    log = (tmp_path / "one" / "run" / "log.txt").read_text()
+    assert "step 3 skipped: the loss is nan; batch: toy" in log
+    for value in weights(tmp_path / "one", step=6).values():
+        assert torch.isfinite(value).all()
+    with pytest.raises(UserError, match=r"step 4.*batch: toy\d\d, toy"):
+        train_here(tmp_path / "two", nan_at="5,7")
+
+
+def test_a_new_run_does_not_mix_with_an_old_one(tmp_path, train_here):
+    train_here(tmp_path)
+    with pytest.raises(UserError, match="another run"):
+        train_here(tmp_path, resume_from_checkpoint=None)
+
+
+def test_a_finished_run_does_nothing_more(tmp_path, train_here):
+    train_here(tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("checkpoint-*/*/*")}
+    train_here(tmp_path)
+    assert "step 6 of 6" in (tmp_path / "run" / "log.txt").read_text()
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").glob("checkpoint-*/*/*")}
+
+
+def test_another_batch_size_goes_on_at_the_same_sample(tmp_path, train_here):
+    # 60 samples, 6 a step
+    train_here(tmp_path, max_train_steps=None, num_train_epochs=6, checkpointing_steps=5)
+    run = tmp_path / "run"
+    shutil.rmtree(run / "checkpoint-10")
+    train_here(tmp_path, max_train_steps=None, num_train_epochs=6, train_batch_size=1)
+    assert (run / "checkpoint-20").is_dir()  # 30 samples in 5 steps of 6, then 30 in 15 steps of 2
+    assert json.loads((run / "stats.jsonl").read_text().splitlines()[-1])["samples"] == 60
