@@ -17,8 +17,7 @@ many machines: the same command on each, with --shard 1/4, --shard 2/4, ... or -
 accelerate launch --num_machines N. Any division makes the same files. Started again, it makes only what is missing."""
 
 
-def parse_arguments() -> argparse.Namespace:
-    parser = steps.parser(__doc__, EXAMPLE)
+def add_plan(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is made")
     what.add_argument(
         "--data_name", default="MosMed", help=f"{', '.join(datasets.data_names())} (default: MosMed)"
@@ -50,6 +49,8 @@ def parse_arguments() -> argparse.Namespace:
     what.add_argument("--seed", type=int, default=plan.PLAN_SEED, help="of the plan (default: %(default)s)")
     what.add_argument("--dry_run", action="store_true", help="print the planned file names and stop")
 
+
+def add_model(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model and conditions")
     model.add_argument(
         "--sequence_model_path",
@@ -93,6 +94,8 @@ def parse_arguments() -> argparse.Namespace:
     )
     sampling.add_argument("--compile", action="store_true", help="compile the UNet first")
 
+
+def add_running(parser: argparse.ArgumentParser) -> None:
     running = parser.add_argument_group("running and output")
     running.add_argument(
         "--device_id_list",
@@ -115,11 +118,13 @@ def parse_arguments() -> argparse.Namespace:
     running.add_argument("--shard", help="i/n: this machine's share; slurm: the place in a job array")
     running.add_argument("--output_dir", help="(default: FOLDER/cond_{first letters}_synthesis_mp4)")
     running.add_argument("--lossless", action="store_true", help="keep every grey value (larger files)")
-    return parser.parse_args()
 
 
 def main() -> int:
-    options = parse_arguments()
+    parser = steps.parser(__doc__, EXAMPLE)
+    for add_group in (add_plan, add_model, add_running):
+        add_group(parser)
+    options = parser.parse_args()
     spec = datasets.get(options.data_name)
     if options.split == "test" and not options.allow_test_conditions:
         raise UserError(
@@ -161,9 +166,8 @@ def main() -> int:
     outcome, folder = generate_folder(samples, spec, request, shard)
     made = f"{outcome.counts['made']} clips made, {outcome.counts['kept']} were there already, in {folder}"
     print(outcome.closing_line(made))
-    print(
-        f"next: python VAE-Seq.py --vae_path {options.vae_path or options.model_path} --synthetic_dir {os.path.relpath(folder)}"
-    )
+    vae = options.vae_path or options.model_path
+    print(f"next: python VAE-Seq.py --vae_path {vae} --synthetic_dir {os.path.relpath(folder)}")
     return outcome.exit_code()
 
 

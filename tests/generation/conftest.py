@@ -20,7 +20,9 @@ def world(tmp_path_factory):
     root = make_data(tmp_path_factory.mktemp("world"))
     torch.manual_seed(0)
     weights = make_weights(root / "weights")
-    UNet2DMultiConditionModel.from_pretrained_2d(weights, "unet", num_class_embeds=3).save_pretrained(root / "unet")
+    UNet2DMultiConditionModel.from_pretrained_2d(weights, "unet", num_class_embeds=3).save_pretrained(
+        root / "unet"
+    )
     # the official initialisation: every condition has an effect without any training
     sequence = UNet3DMultiConditionModel.from_pretrained_2d(root / "unet", init="official")
     sequence.save_pretrained(root / "model" / "unet3d")

@@ -47,7 +47,9 @@ def test_misfortunes_are_retried_once_and_reported_after_that(fill, capfd):
     assert "ValueError: bad luck (tried 2 times)" in reasons["always_raises"]
     assert "Extract the image priors" in reasons["no_prior"]
     assert outcome.exit_code() == 1
-    for path in fill.marks.glob("*-66"):  # one may be counted against for a neighbour's death before its own turn
+    for path in fill.marks.glob(
+        "*-66"
+    ):  # one may be counted against for a neighbour's death before its own turn
         assert len(path.read_text().split()) <= 2
     assert "starting another" in capfd.readouterr().err
 

@@ -1,0 +1,193 @@
+"""generate.py as a user runs it, on a tiny random model."""
+
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+FEW = ("--num_inference_steps", 1, "--device_id_list", "cpu", "--predifined_sampled_num", 2)
+FOUR = (*FEW, "--class_label", "CT-0", "CT-234")
+NAMES = {f"study_000{i}_s01_{cls}_{seed}.mp4" for i, cls in ((1, "CT-0"), (3, "CT-234")) for seed in (66, 67)}
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.glob("*.mp4")}
+
+
+@pytest.fixture(scope="module")
+def whole(world, repository):
+    """The folder of an undisturbed run by the published command line, as bash passes it without quotes."""
+    line = " ".join(
+        [
+            f'"{sys.executable}" "$0" --sequence_model_path model --data_name MosMed',
+            '--user_defined_conditions ["image_condition", "motion_condition"] --device_id_list [cpu]',
+            "--batch_size 1 --num_workers 1 --predifined_sampled_num 2 --class_label [CT-0, CT-234]",
+            "--num_inference_steps 1",
+        ]
+    )
+    result = subprocess.run(
+        ["bash", "-c", line, str(repository / "generate.py")],
+        cwd=world,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "4 clips made, 0 were there already" in result.stdout
+    return world / "model" / "cond_im_synthesis_mp4"
+
+
+def test_the_published_call(whole):
+    assert set(contents(whole)) == NAMES
+    assert {path.name for path in whole.iterdir()} - NAMES == {
+        "manifest.jsonl",
+        "settings.json",
+        "contact_sheet_CT-0.png",
+        "contact_sheet_CT-234.png",
+    }
+    rows = [json.loads(line) for line in (whole / "manifest.jsonl").read_text().splitlines()]
+    assert {row["file"] for row in rows} == NAMES
+    assert (
+        rows[0]["conditions"] == ["image_condition", "motion_condition"]
+        and len(rows[0]["model"]["unet"]) == 16
+    )
+
+
+def test_batch_and_workers_change_no_byte(whole, world, run_script, tmp_path):
+    more = ("--batch_size", 4, "--num_workers", 2, "--output_dir", tmp_path / "out")
+    run_script("generate.py", "--sequence_model_path", "model", *FOUR, *more, cwd=world)
+    assert contents(tmp_path / "out") == contents(whole)
+
+
+@pytest.mark.slow
+def test_shards_equal_the_whole(whole, world, repository, tmp_path):
+    command = [
+        sys.executable,
+        str(repository / "generate.py"),
+        "--pretrained_model_path",
+        "model",
+        *map(str, FOUR),
+    ]
+    shards = [
+        subprocess.Popen(
+            [*command, "--output_dir", str(tmp_path / "out"), "--shard", f"{i}/3"],
+            cwd=world,
+            stderr=subprocess.DEVNULL,
+        )
+        for i in (1, 2, 3)
+    ]
+    assert [shard.wait(120) for shard in shards] == [0, 0, 0]
+    assert contents(tmp_path / "out") == contents(whole)
+    rows = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
+    assert {row["file"] for row in rows} == NAMES
+
+
+def test_started_again(whole, world, run_script, tmp_path):
+    out = shutil.copytree(whole, tmp_path / "out")
+    lost = out / "study_0003_s01_CT-234_67.mp4"
+    lost.unlink()
+    more = ("--output_dir", out)
+    result = run_script("generate.py", "--sequence_model_path", "model", *FOUR, *more, cwd=world)
+    assert "1 clips made, 3 were there already" in result.stdout
+    assert contents(out) == contents(whole)
+    other = ("--guidance_scale", 3)
+    result = run_script(
+        "generate.py", "--sequence_model_path", "model", *FOUR, *more, *other, cwd=world, code=2
+    )
+    assert "guidance_scale: 7.5 there, 3.0 now" in result.stderr
+
+
+def test_dry_run_prints_names_and_nothing_else(world, run_script):
+    result = run_script("generate.py", "--dry_run", *FOUR, cwd=world)
+    assert set(result.stdout.splitlines()) == NAMES and len(result.stdout.splitlines()) == 4
+    assert result.stderr == ""
+    shard = run_script("generate.py", "--dry_run", *FOUR, "--shard", "2/4", cwd=world)
+    assert shard.stdout.splitlines() == result.stdout.splitlines()[1::4]
+    slurm = {"ID": "7", "MIN": "6", "MAX": "9", "COUNT": "4"}
+    environment = {f"SLURM_ARRAY_TASK_{key}": value for key, value in slurm.items()}
+    array = run_script("generate.py", "--dry_run", *FOUR, "--shard", "slurm", cwd=world, env=environment)
+    assert array.stdout == shard.stdout
+    launched = {"RANK": "1", "WORLD_SIZE": "4"}
+    assert run_script("generate.py", "--dry_run", *FOUR, cwd=world, env=launched).stdout == shard.stdout
+    spelled = run_script("generate.py", "--dry_run", "--predefined_sampled_num", "[2,0,2]", cwd=world)
+    assert set(spelled.stdout.splitlines()) == NAMES
+
+
+def test_test_conditions_need_a_word(world, run_script):
+    result = run_script("generate.py", "--dry_run", "--split", "test", cwd=world, code=2)
+    assert "leak" in result.stderr and "--allow_test_conditions" in result.stderr
+    result = run_script("generate.py", "--dry_run", "--split", "test", "--allow_test_conditions", cwd=world)
+    assert result.stdout.splitlines()[0] == "study_0004_s01_CT-0_66.mp4"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sequence_model_path", "nowhere"], "nowhere: is not a folder"),
+        (["--sequence_model_path", "MosMedData"], "holds no unet3d/config.json"),
+        (["--sequence_model_path", "image_model"], "is a UNet2DMultiConditionModel, an image model"),
+        ([], "--sequence_model_path is missing"),
+        (["--data_name", "MosMet"], "Did you mean MosMed?"),
+        (["--data_name", "ACDC"], "Run the step that writes it first"),
+        (["--class_label", "CT-2"], "'CT-2' is not a class of MosMed"),
+        (["--sequence_model_path", "model", "--user_defined_conditions", "imege"], "not a condition"),
+        (["--sequence_model_path", "model", "--text", "metadata"], "MosMed has no texts"),
+        (["--sequence_model_path", "model", "--num_inference_steps", "0"], "is too small"),
+        (
+            ["--sequence_model_path", "model", "--device_id_list", "cuda:99"],
+            "device cuda:99 does not exist here",
+        ),
+        (["--shard", "3/2"], "shard 3/2 does not exist"),
+    ],
+)
+def test_mistakes_are_one_line(world, run_script, tmp_path, arguments, message):
+    image_model = world / "image_model"
+    if not image_model.exists():
+        (image_model / "unet").mkdir(parents=True)
+        shutil.copy(world / "unet" / "config.json", image_model / "unet")
+    result = run_script("generate.py", *arguments, "--output_dir", tmp_path / "out", cwd=world, code=2)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0]
+    assert "Traceback" not in result.stderr
+
+
+def test_a_clip_without_its_prior_is_skipped(world, run_script, tmp_path):
+    shutil.copytree(world / "MosMedData", tmp_path / "MosMedData")
+    (tmp_path / "MosMedData" / "MosMed_data_emb" / "study_0001_slice01.npy").unlink()
+    result = run_script(
+        *("generate.py", "--sequence_model_path", world / "model", *FEW, "--class_label", "CT-0", "CT-1"),
+        *("--output_dir", tmp_path / "out"),
+        cwd=tmp_path,
+        code=1,
+    )
+    assert "skipped study_0001_s01_CT-0_66.mp4" in result.stderr and "study_0001_slice01.npy" in result.stderr
+    assert "2 failed" in result.stdout
+    assert len(contents(tmp_path / "out")) == 2
+
+
+@pytest.mark.slow
+def test_twenty_kills_of_the_real_thing(world, repository, whole, tmp_path):
+    command = [
+        sys.executable,
+        str(repository / "generate.py"),
+        "--sequence_model_path",
+        "model",
+        *map(str, FOUR),
+    ]
+    command += ["--num_workers", "2", "--output_dir", str(tmp_path / "out")]
+    draw = random.Random(20)
+    for _ in range(20):
+        process = subprocess.Popen(command, cwd=world, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        time.sleep(draw.uniform(0.2, 14))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        if (tmp_path / "out").exists() and len(contents(tmp_path / "out")) == len(NAMES):
+            draw.choice(sorted((tmp_path / "out").glob("*.mp4"))).unlink()
+    assert subprocess.run(command, cwd=world, check=False, capture_output=True).returncode == 0
+    assert contents(tmp_path / "out") == contents(whole)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {path.name for path in whole.iterdir()}

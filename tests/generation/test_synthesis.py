@@ -1,0 +1,106 @@
+"""From conditions to frames: what a sample depends on, and what it does not."""
+
+import numpy as np
+import pytest
+import torch
+
+from cond2video.generate_folder import Request, _with_text
+from cond2video.model_folder import trained_with_text
+from cond2video.synthesis import SequenceSynthesiser
+from ctrlgenaug import datasets
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import save_npy
+from ctrlgenaug.generation.plan import Sample
+from ctrlgenaug.motion.trajectories import save_tracks, track
+
+SAMPLE = Sample("study_0001_s01", "CT-0", 66, text="The nodule is solid.")
+BOTH = ("image_condition", "motion_condition")
+
+
+def synthesiser(world, conditions=BOTH, **settings):
+    settings = {"num_inference_steps": 1, **settings}
+    return SequenceSynthesiser(
+        "cpu", str(world / "model"), "MosMed", str(world / "MosMedData"), conditions, **settings
+    )
+
+
+def frames(model, *samples):
+    return list(model.synthesise(samples, [model.load(sample) for sample in samples]))
+
+
+def test_every_part_of_a_name_and_every_condition_matters(world):
+    model = synthesiser(world)
+    base = frames(model, SAMPLE)[0]
+    assert base.shape == (8, 256, 256) and base.dtype == np.uint8
+    others = [
+        Sample("study_0002_s01", "CT-0", 66),
+        Sample(SAMPLE.clip, "CT-1", 66),
+        Sample(SAMPLE.clip, "CT-0", 67),
+    ]
+    for other in frames(model, *others):
+        assert not np.array_equal(other, base)
+    for conditions in (BOTH[:1], BOTH[1:], (), (*BOTH, "text_condition")):
+        assert not np.array_equal(frames(synthesiser(world, conditions), SAMPLE)[0], base)
+
+
+def test_neighbours_order_and_threads_do_not_matter(world):
+    model = synthesiser(world)
+    torch.set_num_threads(1)
+    other = Sample("study_0002_s01", "CT-1", 3407)
+    alone = frames(model, SAMPLE)[0]
+    assert np.array_equal(frames(model, other, SAMPLE)[1], alone)
+    assert np.array_equal(frames(synthesiser(world), SAMPLE)[0], alone)
+
+
+def test_left_out_conditions_are_what_training_dropped(world):
+    conditions = synthesiser(world, ()).load(SAMPLE)
+    assert not conditions.prior.any() and not conditions.motion.any() and conditions.text == ""
+    assert conditions.mask.all()  # every point has a trajectory through all frames ...
+    assert (conditions.points[:, :, 1:] == conditions.points[:, :1, 1:]).all()  # ... which stays in its place
+
+
+def test_longer_and_shorter_clips(world):
+    spec = datasets.MOSMED
+    for number, length in ((71, 11), (72, 5)):
+        field = np.zeros((length - 1, 2, 256, 256), np.float32)
+        save_npy(spec.motion_path(world / "MosMedData", f"study_00{number}_s01"), field)
+        save_tracks(spec.trajectory_path(world / "MosMedData", f"study_00{number}_s01"), track(field, 0))
+    long, short = Sample("study_0071_s01", "CT-0", 66), Sample("study_0072_s01", "CT-0", 66)
+    made = frames(synthesiser(world, BOTH[1:]), long, SAMPLE, short)
+    assert [len(clip) for clip in made] == [11, 8, 5]
+    assert len(frames(synthesiser(world, (), num_frames=6), SAMPLE)[0]) == 6
+
+
+@pytest.mark.parametrize("scheduler", ["dpmsolver++", "unipc"])
+def test_fast_solvers(world, scheduler):
+    clip = frames(synthesiser(world, scheduler=scheduler, num_inference_steps=2), SAMPLE)[0]
+    assert clip.std() > 0
+
+
+def test_damaged_conditions_are_named(world):
+    with pytest.raises(UserError, match=r"study_0099_s01\.npy: does not exist"):
+        synthesiser(world).load(Sample("study_0099_s01", "CT-0", 66))
+    path = datasets.MOSMED.prior_path(world / "MosMedData", "study_0098_slice01")
+    save_npy(path, np.zeros((3, 3), np.float32))
+    with pytest.raises(UserError, match=r"has shape \(3, 3\), expected \(256, 64, 64\)"):
+        synthesiser(world, BOTH[:1]).load(Sample("study_0098_s01", "CT-0", 66))
+
+
+def test_a_model_of_other_classes_is_refused(world):
+    with pytest.raises(UserError, match="knows 3 classes, ACDC has 5"):
+        SequenceSynthesiser("cpu", str(world / "model"), "ACDC", ".", (), vae_path=str(world / "model"))
+
+
+def test_texts_where_the_model_was_trained_with_them(tmp_path):
+    tusc = datasets.get("TUSC")
+    assert not trained_with_text(tmp_path)
+    assert _with_text(Request(str(tmp_path), text="auto"), tusc) == BOTH
+    assert _with_text(Request(str(tmp_path), text="metadata"), tusc) == (*BOTH, "text_condition")
+    (tmp_path / "training_config.yaml").write_text("caption_column: null\n")
+    assert _with_text(Request(str(tmp_path), text="auto"), tusc) == BOTH
+    (tmp_path / "training_config.yaml").write_text("caption_column: text\n")
+    assert _with_text(Request(str(tmp_path), text="auto"), tusc) == (*BOTH, "text_condition")
+    assert _with_text(Request(str(tmp_path), text="none"), tusc) == BOTH
+    assert _with_text(Request(str(tmp_path), text="auto"), datasets.MOSMED) == BOTH
+    with pytest.raises(UserError, match="has no texts"):
+        _with_text(Request(str(tmp_path), text="metadata"), datasets.MOSMED)
