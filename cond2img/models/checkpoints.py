@@ -30,6 +30,9 @@ WEIGHT_FILES = (
 MULTIMODAL_PARTS = ("class_embedding", "image_proj", "attn_condImage", "norm_condImage")
 SEQUENCE_PARTS = ("motion_encoder", "insert_unit", "norm_temp", "attn_temp")
 
+# Lines that the sequence stage adds to an image UNet's config.json.
+SEQUENCE_FIELDS = ("self_attn_mode", "insert_strategy", "motion_condition")
+
 
 @dataclass
 class Checkpoint:
@@ -110,11 +113,20 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, config, weights)
 
 
+def _part(name: str) -> str:
+    """The part of the model that a parameter belongs to, whichever level it is in: ``attn_temp``, ``image_proj``."""
+    path = [piece for piece in name.split(".")[:-1] if not piece.isdigit()] or [name]
+    if "transformer_blocks" in path:
+        path = path[path.index("transformer_blocks") + 1 :]
+        return ".".join(path[: 2 if path[0] == "multi_modal_attn" else 1])
+    return ".".join(path) if path[0] in ("down_blocks", "mid_block", "up_blocks") else path[0]
+
+
 def summarise(names: Iterable[str], most: int = 8) -> str:
-    """A list of parameters as a short list of the modules they belong to, numbers left out."""
-    modules = sorted({re.sub(r"\.\d+", "", name.rpartition(".")[0] or name) for name in names})
-    more = f" and {len(modules) - most} more" if len(modules) > most else ""
-    return ", ".join(modules[:most]) + more
+    """A long list of parameters as a short list of the parts they belong to."""
+    parts = sorted({_part(name) for name in names})
+    more = f" and {len(parts) - most} more" if len(parts) > most else ""
+    return ", ".join(parts[:most]) + more
 
 
 def fill(
@@ -230,6 +242,8 @@ def load_unet_2d(
     folder = checkpoint.folder
     if _is_sequence(checkpoint):
         raise UserError("is a sequence UNet, an image UNet is needed here", "Give the LDM's folder", folder)
+    for field in SEQUENCE_FIELDS:  # they may be there already, for the next stage
+        checkpoint.config.pop(field, None)
     if not _is_stable_diffusion(checkpoint):
         model = build(cls, checkpoint, **_trained_fields(checkpoint, num_class_embeds), **overrides)
         fill(model, checkpoint)
@@ -244,8 +258,7 @@ def load_unet_2d(
     if classes is None:
         raise UserError("says nothing of classes", "Set num_class_embeds to the data set's number", folder)
     _rename_stable_diffusion(checkpoint)
-    kinds = {name: value for name, value in checkpoint.config.items() if name != "mid_block_type"}
-    checkpoint.config = kinds  # Stable Diffusion's own name for its mid block varies with its age
+    checkpoint.config.pop("mid_block_type", None)  # its name in Stable Diffusion's config varies with the age
     model = build(cls, checkpoint, **{"num_class_embeds": classes, **overrides})
     fill(model, checkpoint, lambda name: any(part in name for part in MULTIMODAL_PARTS))
     return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionOutput
+from diffusers.utils import BaseOutput
 from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
@@ -39,6 +39,13 @@ FIXED_FIELDS = {
     "upcast_attention": False,
     "resnet_time_scale_shift": "default",
 }
+
+
+@dataclass
+class UNetOutput(BaseOutput):
+    """The predicted noise, ``sample``, in the shape of the input."""
+
+    sample: Tensor
 
 
 class ImageProjection(nn.Module):
@@ -249,7 +256,7 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         traj_mask: Tensor | None = None,
         conditions: Conditioning | None = None,
         return_dict: bool = True,
-    ) -> UNet2DConditionOutput | tuple[Tensor]:
+    ) -> UNetOutput | tuple[Tensor]:
         """Predicts the noise in ``sample``.
 
         Args:
@@ -286,7 +293,7 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         if is_sequence:
             x = x.unflatten(0, (-1, frames)).transpose(1, 2)  # (B, 4, F, H, W)
         x = x.contiguous()
-        return UNet2DConditionOutput(sample=x) if return_dict else (x,)
+        return UNetOutput(sample=x) if return_dict else (x,)
 
     def _check_sample(self, sample: Tensor, conditions: Conditioning) -> None:
         divisor = 2 ** (len(self.down_blocks) - 1)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import vgg16
 
 from ctrlgenaug.errors import UserError
 
@@ -50,19 +50,23 @@ class LPIPS(nn.Module):
         super().__init__()
         remedy = f"Get torchvision's {VGG_URL_NAME}, or set lpips_weights to null to train without LPIPS"
         weights = _read_tensors(vgg_weights, remedy)
-        network = vgg16(weights=None)
-        features = {
-            name: value for name, value in weights.items() if name.startswith("features.")
-        }  # the classifier is not needed
+        from torchvision.models.vgg import (
+            cfgs,
+            make_layers,
+        )  # slow to import, and only the VAE's training needs it
+
+        network = make_layers(cfgs["D"], batch_norm=False)
+        for layer in network:
+            if isinstance(layer, nn.ReLU):
+                layer.inplace = False  # a tapped map is needed after the next slice has run
+        prefix = "features."  # the classifier is not needed
+        features = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
         try:
-            network.features.load_state_dict({n.removeprefix("features."): v for n, v in features.items()})
+            network.load_state_dict(features)
         except RuntimeError:
             raise UserError("is not torchvision's VGG16", remedy, vgg_weights) from None
         bounds = zip((-1, *VGG_TAPS), VGG_TAPS, strict=False)
-        self.slices = nn.ModuleList([network.features[a + 1 : b + 1] for a, b in bounds])
-        for layer in network.features:
-            if isinstance(layer, nn.ReLU):
-                layer.inplace = False  # the tapped maps are needed after the next slice has run
+        self.slices = nn.ModuleList([network[a + 1 : b + 1] for a, b in bounds])
 
         folder = Path(find_spec("torchmetrics").submodule_search_locations[0])
         linear = _read_tensors(
@@ -85,15 +89,11 @@ class LPIPS(nn.Module):
         total = first.new_zeros(())
         for number, layers in enumerate(self.slices):
             a, b = layers(a), layers(b)
-            difference = (self._normalise(a) - self._normalise(b)).square()
-            weighted = (difference * getattr(self, f"linear{number}")).sum(1, keepdim=True)
+            # unit length along the channels; where all are zero, normalize has a gradient and x / |x| has none
+            difference = F.normalize(a, dim=1, eps=1e-10) - F.normalize(b, dim=1, eps=1e-10)
+            weighted = (difference.square() * getattr(self, f"linear{number}")).sum(1, keepdim=True)
             total = total + weighted.mean((2, 3), keepdim=True)
         return total
-
-    @staticmethod
-    def _normalise(x: Tensor) -> Tensor:
-        """Unit length along the channels."""
-        return x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)
 
 
 class VAELoss(nn.Module):

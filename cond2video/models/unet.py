@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from cond2img.models.conditioning import Conditioning, Trajectories
 from cond2img.models.unet import UNet2DMultiConditionModel
 from cond2video.models.attention import SequenceTransformerBlock
 from cond2video.models.fields import inherit_fields
+
+logger = logging.getLogger(__name__)
 
 Initialisation = Literal["identity", "official"]
 
@@ -57,7 +60,7 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
     the image features on, so that an inflated image model starts from what it knows.
 
     Args:
-        self_attn_mode: "SAM", the only one.
+        self_attn_mode: "SAM"; another value is warned of and taken as "SAM".
         insert_strategy: "concat", the only one.
         motion_condition: whether the model has a motion encoder and insert_unit.
 
@@ -86,9 +89,16 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
 
     def _check_config(self) -> None:
         super()._check_config()
-        for name, value in (("self_attn_mode", "SAM"), ("insert_strategy", "concat")):
-            if str(self.config[name]).lower() != value.lower():
-                raise ValueError(f"{name} is {self.config[name]!r}, this architecture has {value!r}")
+        if self.config.insert_strategy != "concat":
+            raise ValueError(
+                f"insert_strategy is {self.config.insert_strategy!r}, this architecture has 'concat'"
+            )
+        if (
+            str(self.config.self_attn_mode).upper() != "SAM"
+        ):  # it leaves no trace in the weights, so others are let in
+            logger.warning(
+                "self_attn_mode is %r; self-attention is SAM all the same", self.config.self_attn_mode
+            )
 
     def _add_sequence_input(self) -> None:
         channels = self.config.block_out_channels[0]
