@@ -66,6 +66,18 @@ def test_the_score_is_its_definition():
     assert vae_seq.vae_seq(still[:1]) is None
 
 
+def test_the_score_of_the_golden_clip():
+    from golden_vectors import FOLDER, generator
+    from golden_vectors import vae as golden_vae
+
+    frames = generator("A_clip").random((8, 1, 256, 256)).astype(np.float32)
+    with torch.no_grad():
+        latents = golden_vae().encode(torch.from_numpy(frames)).latent_dist.mean.numpy()
+    published = float(np.load(FOLDER / "A_io.npz")["vae_seq_mode_percent"])
+    for rounded in (latents, latents.astype(np.float16)):  # as stored in the cache
+        assert vae_seq.vae_seq(rounded) == pytest.approx(published, abs=0.0051)
+
+
 @pytest.mark.parametrize("pixel_range", ["official", "model"])
 def test_mode_latents_are_the_posteriors_mean(vae, folder, pixel_range):
     path = folder / "study_0001_s01_CT-0_0.mp4"

@@ -1,0 +1,6 @@
+"""The golden vectors live beside the models' tests."""
+
+import sys
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "models"))
