@@ -70,7 +70,7 @@ def find_vae(data_name: str, *candidates: str | Path | None) -> Path:
         for folder in (base, vae_folder(base, data_name), base / "vae-pretrained"):
             if (folder / "config.json").is_file():
                 config = read_json(folder / "config.json")
-                if isinstance(config, dict) and config.get("_class_name", "AutoencoderKL") == "AutoencoderKL":
+                if config.get("_class_name") == "AutoencoderKL" and config.get("in_channels") == 1:
                     return folder
     raise UserError(
         "holds no trained VAE",

@@ -1,0 +1,375 @@
+"""The three stages on tiny data: they train, resume exactly, hand over to the next stage, and refuse what is wrong."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+
+from cond2img.config import LDMConfig, VAEConfig
+from cond2img.data import LabelledFrameData
+from cond2video.config import SequenceConfig
+from cond2video.data import LabelledClipData
+from ctrlgenaug.config import load_config
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import read_json
+from ctrlgenaug.training import cli
+from ctrlgenaug.training.export import export_run
+from ctrlgenaug.training.order import Draw
+from ctrlgenaug.training.records import Records
+from ctrlgenaug.training.stage import set_modes
+
+DEMO = Path(__file__).resolve().parent.parent.parent / "configs" / "demo"
+SCHEMAS = {"vae": VAEConfig, "ldm": LDMConfig, "sequence_ldm": SequenceConfig}
+FOLDERS = {"vae": "vae", "ldm": "unet", "sequence_ldm": "unet3d"}
+LENGTH = 4  # steps
+
+
+def build(stage, config):
+    """The stage by its script's own builder."""
+    import train_LDM
+    import train_sequence_LDM
+    import train_vae
+
+    scripts = {"vae": train_vae, "ldm": train_LDM, "sequence_ldm": train_sequence_LDM}
+    return scripts[stage].build_stage(config)
+
+
+def configure(stage, **fields):
+    """The demo's config, shortened."""
+    fields = {
+        "max_train_steps": LENGTH,
+        "train_batch_size": 2,
+        "checkpointing_steps": 1,
+        "log_steps": 1,
+        **fields,
+    }
+    fields = {"checkpoints_to_keep": 9, "lr_warmup_steps": 1, "validation_steps": 1000, **fields}
+    if stage != "vae":
+        fields |= {"validation_data.num_inference_steps": 1}
+        fields.setdefault("validation_data.names", "[]")
+    if stage == "sequence_ldm":
+        fields |= {"train_batch_size": 1, "validation_data.names": "[study_0004_s01]"}
+    return load_config(SCHEMAS[stage], DEMO / f"{stage}.yaml", [f"{k}={v}" for k, v in fields.items()])
+
+
+def train(stage, **fields):
+    config = configure(stage, **fields)
+    assert cli.train(config, lambda config: build(stage, config)) == 0
+    return config
+
+
+@pytest.fixture(scope="module")
+def chain(world, tmp_path_factory):
+    """All three stages trained one after the other, from a folder that only the first step's output is in."""
+    import os
+
+    cwd = tmp_path_factory.mktemp("chain")
+    for name in ("MosMedData", "weights"):
+        (cwd / name).symlink_to(world / name)
+    before = Path.cwd()
+    os.chdir(cwd)
+    try:
+        for stage in SCHEMAS:
+            train(stage)
+    finally:
+        os.chdir(before)
+    return cwd
+
+
+def test_each_stage_leaves_what_the_next_one_expects(chain):
+    image, sequence = chain / "pretrained_2d_model_MosMed", chain / "sequence_model_MosMed"
+    for part in ("MosMed-vae-pretrained", "scheduler", "text_encoder", "tokenizer"):
+        assert {path.name for path in (image / part).iterdir()} == {
+            path.name for path in (sequence / part).iterdir()
+        }
+    config = read_json(image / "unet" / "config.json")
+    assert config["motion_condition"] is True and config["insert_strategy"] == "concat"
+    assert config["self_attn_mode"] == "SAM"
+    assert read_json(sequence / "unet3d" / "config.json")["_class_name"] == "UNet3DMultiConditionModel"
+    newest = (
+        chain / "runs" / "ldm" / f"checkpoint-{LENGTH}" / "unet_ema" / "diffusion_pytorch_model.safetensors"
+    )
+    exported = load_file(image / "unet" / "diffusion_pytorch_model.safetensors")
+    for name, value in load_file(newest).items():
+        assert torch.equal(value, exported[name]), name
+
+
+def test_run_folders_hold_curves_pictures_and_figures(chain):
+    for stage, picture in (
+        ("vae", "iter_4.png"),
+        ("ldm", "iter_4.png"),
+        ("sequence_ldm", "iter_4/study_0004_s01.png"),
+    ):
+        run = chain / "runs" / stage
+        image = cv2.imread(str(run / "inter_test_results" / picture), cv2.IMREAD_GRAYSCALE)
+        assert image is not None and image.std() > 5
+        assert (run / "loss_curve.png").is_file()
+        rows = [json.loads(line) for line in (run / "stats.jsonl").read_text().splitlines()]
+        assert [row["step"] for row in rows] == [1, 2, 3, 4]
+        assert all(np.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
+    assert {"rec", "kl"} <= json.loads((chain / "runs/vae/stats.jsonl").read_text().splitlines()[0]).keys()
+    assert (chain / "runs/vae/test_rec_loss.txt").read_text().startswith("step 4: 0.")
+
+
+def test_only_what_the_method_trains_has_moved(chain):
+    """The sequence stage leaves every other weight, and BatchNorm's statistics, as the image model had them."""
+    image = load_file(chain / "pretrained_2d_model_MosMed/unet/diffusion_pytorch_model.safetensors")
+    clip = load_file(chain / "sequence_model_MosMed/unet3d/diffusion_pytorch_model.safetensors")
+    trained = (
+        "attn1",
+        "motion_encoder",
+        "insert_unit",
+        "norm_temp",
+        "attn_temp",
+        "multi_modal_attn.attn2.to_q",
+    )
+    trained += ("multi_modal_attn.attn_condImage.to_q",)
+    moved = {name for name in image if not torch.equal(image[name], clip[name])}
+    assert moved and all(any(part in name for part in trained) for name in moved)
+    assert any("attn1" in name for name in moved)
+    assert any("running_mean" in name for name in image)  # and is not among those that moved
+
+
+@pytest.mark.parametrize("stage", list(SCHEMAS))
+def test_interrupted_three_times_ends_bit_for_bit_equal(stage, chain, tmp_path, monkeypatch, handlers):
+    monkeypatch.chdir(chain)
+    config = configure(stage, output_dir=tmp_path / "run", export_dir=tmp_path / "export")
+
+    class Interrupted(Exception):
+        pass
+
+    def broken_build(config):
+        made = build(stage, config)
+        forward, calls = made.step_module.forward, iter(range(100))
+
+        def stop_in_the_second_step(batch):
+            if next(calls) == 1:
+                raise Interrupted
+            return forward(batch)
+
+        made.step_module.forward = stop_in_the_second_step
+        return made
+
+    for _ in range(3):
+        with pytest.raises(Interrupted):
+            cli.train(config, broken_build)
+    assert len(list((tmp_path / "run").glob("checkpoint-*"))) == 3
+    cli.train(config, lambda config: build(stage, config))
+    for folder in (FOLDERS[stage], f"{FOLDERS[stage]}_ema"):
+        name = Path(f"checkpoint-{LENGTH}") / folder / "diffusion_pytorch_model.safetensors"
+        expected, found = load_file(chain / "runs" / stage / name), load_file(tmp_path / "run" / name)
+        assert expected.keys() == found.keys()
+        for key in expected:
+            assert torch.equal(expected[key], found[key]), key
+
+
+def test_export_by_hand_of_an_older_checkpoint_and_without_average(chain, tmp_path, monkeypatch):
+    monkeypatch.chdir(chain)
+    export_run("runs/ldm", str(tmp_path / "out"), "checkpoint-2", use_average=False)
+    kept = load_file(chain / "runs/ldm/checkpoint-2/unet/diffusion_pytorch_model.safetensors")
+    exported = load_file(tmp_path / "out/unet/diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(kept[name], exported[name]) for name in kept)
+    assert (tmp_path / "out" / "MosMed-vae-pretrained" / "config.json").is_file()
+
+
+# --- samples ---------------------------------------------------------------------------------------------------------
+
+
+def data_config(schema, world, **fields):
+    return schema(
+        data_name="MosMed", data_root=str(world), pretrained_model_path="p", output_dir="o", **fields
+    )
+
+
+def test_samples_are_pure_functions_and_the_list_is_never_changed(world):
+    data = LabelledClipData(data_config(SequenceConfig, world), "train")
+    rows = list(data.rows)
+    for draw in (Draw(0, 1), Draw(3, 2)):
+        first, second = data[draw], data[draw]
+        for key, value in first.items():
+            assert torch.equal(value, second[key]) if torch.is_tensor(value) else value == second[key]
+    assert not torch.equal(data[Draw(0, 1)]["noise"], data[Draw(1, 1)]["noise"])
+    assert data.rows == rows
+
+
+def test_a_dropped_condition_is_zeros_and_trajectories_stay(world):
+    data = LabelledClipData(data_config(SequenceConfig, world), "train")
+    seen = set()
+    for epoch in range(40):
+        item, kept = data[Draw(epoch, 0)], data.kept(Draw(epoch, 0))
+        seen.add(frozenset(kept))
+        assert item["image_prior"].shape == (256, 64, 64) and item["motion_field"].shape == (2, 7, 256, 256)
+        assert bool(item["image_prior"].any()) == ("image_prior" in kept)
+        assert bool(item["motion_field"].any()) == ("motion_field" in kept)
+        assert item["traj"].shape == (8192, 8, 3) and item["traj_mask"].sum() > 8192
+    assert len(seen) == 4
+    expected = np.load(data.motion_dir / "study_0001_s01.npy")
+    kept_epoch = next(epoch for epoch in range(40) if "motion_field" in data.kept(Draw(epoch, 0)))
+    np.testing.assert_array_equal(data[Draw(kept_epoch, 0)]["motion_field"].numpy(), expected.swapaxes(0, 1))
+
+
+def test_pixels_are_scaled_once(world):
+    data = LabelledFrameData(data_config(LDMConfig, world), "train")
+    raw = cv2.imread(str(data.file(0)), cv2.IMREAD_GRAYSCALE).astype(np.float64)
+    np.testing.assert_allclose(data[Draw(0, 0)]["pixels"][0, 0].numpy(), raw / 127.5 - 1, atol=1e-6)
+
+
+def test_latents_with_and_without_the_cache_are_the_same(chain, monkeypatch, tmp_path):
+    monkeypatch.chdir(chain)
+    accelerator = Accelerator(cpu=True)
+    batches = {}
+    for cached in (True, False):
+        stage = build("ldm", configure("ldm", cache_latents=cached, output_dir=tmp_path))
+        stage.prepare(accelerator, Records(tmp_path))
+        batch = torch.utils.data.default_collate([stage.data[Draw(0, index)] for index in range(4)])
+        assert ("moments" in batch) == cached and ("pixels" in batch) != cached
+        batches[cached] = stage.step_module.latents(batch)
+    torch.testing.assert_close(batches[True], batches[False], rtol=1e-4, atol=1e-5)
+    assert batches[True].std() > 0
+
+
+def test_the_cache_is_made_anew_for_other_weights_or_frames(chain, monkeypatch, tmp_path):
+    monkeypatch.chdir(chain)
+    shutil.copytree(chain / "MosMedData", tmp_path / "MosMedData", copy_function=shutil.copy2)
+    shutil.copytree(chain / "pretrained_2d_model_MosMed", tmp_path / "model")
+    fields = {"data_root": tmp_path, "vae_path": tmp_path / "model", "output_dir": tmp_path}
+    accelerator = Accelerator(cpu=True)
+
+    def prepare():
+        stage = build("ldm", configure("ldm", **fields))
+        stage.prepare(accelerator, Records(tmp_path))
+        return stage.data.moments, len(list((tmp_path / "latent_cache").glob("moments-*.npy")))
+
+    first, count = prepare()
+    assert count == 1 and prepare()[1] == 1
+    frame = next((tmp_path / "MosMedData" / "MosMed_data").glob("study_0001*.png"))
+    cv2.imwrite(str(frame), np.full((256, 256), 90, np.uint8))
+    second, count = prepare()
+    assert count == 2 and not np.array_equal(first, second)
+    weights = tmp_path / "model" / "MosMed-vae-pretrained" / "config.json"
+    weights.write_text(weights.read_text() + "\n")
+    assert prepare()[1] == 3
+
+
+def test_frozen_batch_norm_stands_still_unless_published_behaviour_is_asked_for():
+    norm = torch.nn.BatchNorm2d(3).requires_grad_(False)
+    module = torch.nn.Sequential(norm, torch.nn.Conv2d(3, 1, 1))
+    x = torch.randn(2, 3, 4, 4) + 5
+    set_modes(module)
+    assert module.training and module[1].training and not norm.training
+    module(x)
+    assert norm.running_mean.abs().max() == 0
+    set_modes(module, freeze_statistics=False)
+    module(x)
+    assert norm.running_mean.abs().max() > 0
+
+
+# --- what is wrong is named before the first step --------------------------------------------------------------------
+
+
+@pytest.fixture
+def copy(chain, tmp_path, monkeypatch):
+    """A copy of the data that may be damaged, with the trained models beside it."""
+    shutil.copytree(chain / "MosMedData", tmp_path / "MosMedData", copy_function=shutil.copy2)
+    for name in ("weights", "pretrained_2d_model_MosMed"):
+        (tmp_path / name).symlink_to(chain / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def damaged_prior(home):
+    (home / "MosMed_data_emb" / "study_0002_slice01.npy").unlink()
+
+
+def damaged_prior_shape(home):
+    np.save(home / "MosMed_data_emb" / "study_0002_slice01.npy", np.zeros((256, 32, 32), np.float32))
+
+
+def damaged_frame(home):
+    (home / "MosMed_data" / "study_0002_slice01.png").write_bytes(b"")
+
+
+def damaged_clip(home):
+    path = home / "MosMed_volume" / "study_0002_s01.avi"
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def damaged_motion(home):
+    path = home / "MosMed_motion_field" / "study_0002_s01.npy"
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def damaged_trajectory(home):
+    np.save(home / "MosMed_motion_field_trajectory" / "study_0002_s01.npy", np.zeros(5))
+
+
+@pytest.mark.parametrize(
+    ("stage", "damage", "named"),
+    [
+        ("vae", damaged_frame, "study_0002_slice01.png"),
+        ("ldm", damaged_prior, "study_0002_slice01.npy"),
+        ("ldm", damaged_prior_shape, "study_0002_slice01.npy"),
+        ("sequence_ldm", damaged_prior, "study_0002_slice01.npy"),
+        ("sequence_ldm", damaged_clip, "study_0002_s01.avi"),
+        ("sequence_ldm", damaged_motion, "study_0002_s01.npy"),
+        ("sequence_ldm", damaged_trajectory, "study_0002_s01.npy"),
+    ],
+)
+def test_damaged_data_is_named_before_the_first_step(stage, damage, named, copy):
+    damage(copy / "MosMedData")
+    with pytest.raises(UserError, match=named):
+        cli.train(configure(stage), lambda config: build(stage, config), dry_run=True)
+
+
+@pytest.mark.parametrize(
+    ("stage", "fields", "message"),
+    [
+        ("ldm", {"data_name": "MRNet", "train_data_dir": "MosMedData/MosMed_data"}, "does not have"),
+        ("ldm", {"vae_path": "weights/stable-diffusion/unet", "export_dir": "none"}, "no trained VAE"),
+        ("ldm", {"vae_path": "weights/stable-diffusion", "export_dir": "none"}, "no trained VAE"),
+        ("ldm", {"vae_path": "weights/stable-diffusion/vae", "export_dir": "none"}, "no trained VAE"),
+        ("vae", {"perceptual_loss": "true"}, "lpips_weights"),
+        ("vae", {"pretrained_model_path": "weights/none"}, "weights/none"),
+        ("sequence_ldm", {"pretrained_model_path": "weights/stable-diffusion"}, "unet"),
+        ("ldm", {"caption_column": "text"}, "lacks text"),
+        ("ldm", {"mixed_precision": "fp16"}, "needs a GPU"),
+    ],
+)
+def test_wrong_configs_are_named(stage, fields, message, chain, monkeypatch):
+    monkeypatch.chdir(chain)
+    with pytest.raises(UserError, match=message):
+        config = configure(stage, **fields)
+        cli.train(config, lambda config: build(stage, config), dry_run=True)
+
+
+def test_unknown_field_names_the_nearest():
+    with pytest.raises(UserError, match="train_batch_sise.*train_batch_size"):
+        configure("ldm", train_batch_sise=3)
+
+
+@pytest.mark.parametrize(
+    "path", sorted(DEMO.parent.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_every_config_loads_and_holds_the_published_values(path):
+    kind = path.stem if path.parent.name == "demo" else path.parent.name
+    if kind not in SCHEMAS:
+        pytest.skip("another part's config")
+    config = load_config(SCHEMAS[kind], path)
+    if path.parent.name != "demo":
+        batch = {"vae": 16, "ldm": 64, "sequence_ldm": 8}[kind]
+        assert (config.train_batch_size, config.schedule_batch_size) == (batch, 4 * batch)
+        assert (config.learning_rate, config.lr_scheduler, config.lr_warmup_steps) == (1e-4, "cosine", 500)
+        assert (config.num_train_epochs, config.seed, config.max_grad_norm) == (200, 3407, 1.0)
+        assert (config.adam_beta1, config.adam_beta2, config.adam_weight_decay) == (0.9, 0.999, 1e-2)
+        assert (
+            config.adam_epsilon == 1e-8 and config.gradient_checkpointing and config.mixed_precision == "no"
+        )
+        assert config.data_name == path.stem
