@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import diffusers
-import torch
+from diffusers import ModelMixin  # diffusers also looks it up here when it loads a whole pipeline
 from torch import Tensor
 
 from cond2img.models.checkpoints import build, fill, find_folder, read_checkpoint, summarise
@@ -46,9 +46,7 @@ class AutoencoderKL(diffusers.AutoencoderKL):
             hook.remove()
 
 
-def _spell_officially(
-    module: torch.nn.Module, weights: dict[str, Tensor], prefix: str, metadata: Any
-) -> None:
+def _spell_officially(module: ModelMixin, weights: dict[str, Tensor], prefix: str, metadata: Any) -> None:
     if prefix:
         return
     for name in list(weights):

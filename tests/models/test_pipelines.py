@@ -1,0 +1,285 @@
+"""Both pipelines: noise, guidance, text, solvers, outputs, saving."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from golden_vectors import SMALL_UNET, SMALL_VAE, arr, difference, official_weights
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from cond2img.models import AutoencoderKL, UNet2DMultiConditionModel
+from cond2img.models.unet import UNetOutput
+from cond2img.pipelines import GenImagePipeline, make_scheduler, to_uint8
+from cond2video.models import UNet3DMultiConditionModel
+from cond2video.pipelines import GenVideoPipeline
+from ctrlgenaug.errors import UserError
+
+EMPTY = arr("empty", (1, 7, 768))
+COMMON = {"height": 64, "width": 64, "num_inference_steps": 2, "output_type": "latent"}
+
+
+@pytest.fixture(scope="module")
+def vae():
+    torch.manual_seed(0)
+    return AutoencoderKL(**SMALL_VAE).eval()
+
+
+@pytest.fixture
+def video(vae):
+    unet = UNet3DMultiConditionModel(**SMALL_UNET).eval()
+    unet.load_state_dict(official_weights("unet3d"))
+    pipeline = GenVideoPipeline(vae, unet, make_scheduler())
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture
+def image(vae):
+    unet = UNet2DMultiConditionModel(**SMALL_UNET).eval()
+    unet.load_state_dict(official_weights("unet2d"))
+    pipeline = GenImagePipeline(vae, unet, make_scheduler())
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture
+def text(tmp_path):
+    """A tiny CLIP: a text encoder of random weights, a tokenizer of single letters."""
+    letters = [*"abcdefghijklmnopqrstuvwxyz"]
+    vocabulary = letters + [f"{letter}</w>" for letter in letters] + ["<|startoftext|>", "<|endoftext|>"]
+    (tmp_path / "vocab.json").write_text(json.dumps({token: n for n, token in enumerate(vocabulary)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer(
+        vocab=str(tmp_path / "vocab.json"), merges=str(tmp_path / "merges.txt"), model_max_length=77
+    )
+    torch.manual_seed(0)
+    config = CLIPTextConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=768,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        bos_token_id=len(vocabulary) - 2,
+        eos_token_id=len(vocabulary) - 1,
+        pad_token_id=len(vocabulary) - 1,
+    )
+    return {"text_encoder": CLIPTextModel(config).eval(), "tokenizer": tokenizer}
+
+
+def embeds(**changes):
+    return {**COMMON, "prompt_embeds": EMPTY, "negative_prompt_embeds": EMPTY, **changes}
+
+
+def seeds(*numbers):
+    return [torch.Generator().manual_seed(number) for number in numbers]
+
+
+def conditions(batch=2, frames=3):
+    return {
+        "image_cond": arr("prior", (batch, 256, 16, 16)),
+        "motion_cond": arr("motion", (batch, 2, frames - 1, 64, 64)),
+        "num_frames": frames,
+    }
+
+
+def test_a_batch_is_its_samples_one_by_one(video):
+    given = conditions()
+    together = video([0, 2], **given, **embeds(generator=seeds(5, 6))).frames
+    for number, (label, seed) in enumerate([(0, 5), (2, 6)]):
+        one = {k: v[number : number + 1] if torch.is_tensor(v) else v for k, v in given.items()}
+        alone = video([label], **one, **embeds(generator=seeds(seed))).frames
+        assert difference(together[number : number + 1], alone) < 1e-5
+
+
+def test_noise_is_a_samples_own(image):
+    noise = [image._initial_latents((len(s), 4, 8, 8), seeds(*s), None) for s in ([3, 4, 5], [4])]
+    assert torch.equal(noise[0][1:2], noise[1])
+    in_order = image._initial_latents(
+        (2, 4, 8, 8), seeds(3)[0], None
+    )  # one generator for all: drawn in order
+    assert torch.equal(in_order[0], noise[0][0]) and not torch.equal(in_order[1], noise[0][1])
+
+
+def test_the_same_seed_gives_the_same_images(image):
+    prior = arr("prior", (1, 256, 16, 16))
+    one, same, other = (
+        image(1, image_cond=prior, **embeds(generator=seeds(seed))).images for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, same) and not torch.equal(one, other)
+
+
+def test_guidance_is_its_formula(image):
+    """One step of DDIM by hand, with both branches computed separately."""
+    prior, noise = arr("prior", (1, 256, 16, 16)), arr("noise", (1, 4, 8, 8))
+    given = embeds(latents=noise, num_inference_steps=1, guidance_scale=3.0)
+    got = image([1], image_cond=prior, **given).images
+    timestep = image.scheduler.timesteps[0]
+    with torch.no_grad():
+        branch = [
+            image.unet(noise, timestep, EMPTY, image_cond=p, class_labels=torch.tensor([1])).sample
+            for p in (torch.zeros_like(prior), prior)
+        ]
+    alpha = image.scheduler.alphas_cumprod[timestep]
+    predicted = branch[0] + 3 * (branch[1] - branch[0])
+    clean = (noise - (1 - alpha).sqrt() * predicted) / alpha.sqrt()
+    final = image.scheduler.final_alpha_cumprod
+    expected = final.sqrt() * clean + (1 - final).sqrt() * predicted
+    assert difference(got, expected) < 1e-5
+
+
+def test_without_guidance_only_one_branch_runs(image):
+    batches = []
+    image.unet.register_forward_pre_hook(lambda module, args: batches.append(args[0].shape[0]))
+    prior = arr("prior", (1, 256, 16, 16))
+    image([1], image_cond=prior, **embeds(guidance_scale=1.0, generator=seeds(0)))
+    assert batches == [1, 1]
+    image([1], image_cond=prior, **embeds(guidance_scale=2.0, generator=seeds(0)))
+    assert batches[2:] == [2, 2]
+
+
+def test_guidance_interval(image):
+    """Outside the interval the conditional branch runs alone; inside it nothing changes."""
+    batches = []
+    image.unet.register_forward_pre_hook(lambda module, args: batches.append(args[0].shape[0]))
+    prior = arr("prior", (1, 256, 16, 16))
+
+    def run(interval, scale=4.0):
+        given = embeds(guidance_scale=scale, generator=seeds(0), guidance_interval=interval)
+        return image([1], image_cond=prior, **given).images
+
+    everywhere = run(None)  # timesteps 501 and 1
+    assert torch.equal(run((0, 999)), everywhere) and batches == [2, 2, 2, 2]
+    assert not torch.equal(run((200, 999)), everywhere) and batches[4:] == [2, 1]
+    assert difference(run((600, 999)), run(None, scale=1.0)) < 1e-5 and batches[6:] == [1, 1, 1, 1]
+
+
+def test_text_reaches_the_model(vae, image, video, text):
+    with pytest.raises(ValueError, match="no text encoder"):
+        image([0], **COMMON)
+    for pipeline in (
+        GenImagePipeline(vae, image.unet, make_scheduler(), **text),
+        GenVideoPipeline(vae, video.unet, make_scheduler(), **text),
+    ):
+        pipeline.set_progress_bar_config(disable=True)
+        extra = {"num_frames": 2} if isinstance(pipeline, GenVideoPipeline) else {}
+
+        def run(prompt, pipeline=pipeline, extra=extra):
+            return pipeline([0], prompt=prompt, generator=seeds(0), **extra, **COMMON)[0]
+
+        assert torch.equal(run(None), run("")) and torch.equal(run(""), run([""]))
+        assert difference(run("solid nodule"), run("")) > 1e-4
+        two = pipeline([0, 0], prompt=["", "solid nodule"], generator=seeds(0, 0), **extra, **COMMON)[0]
+        assert difference(two[1:], run("solid nodule")) < 1e-5
+
+
+class TwoPoints(torch.nn.Module):
+    """Predicts the noise exactly, for data that lie near -0.8 and 0.8: the equation has one solution."""
+
+    def forward(self, x, timestep, conditions):
+        alpha = make_scheduler().alphas_cumprod[int(timestep)]
+        mean, variance = alpha.sqrt() * 0.8, alpha * 0.04 + 1 - alpha
+        score = -(x - mean * torch.tanh(x * mean / variance)) / variance
+        return UNetOutput(sample=-(1 - alpha).sqrt() * score)
+
+
+@pytest.mark.parametrize(("solver", "steps"), [("ddim", 100), ("dpmsolver++", 50), ("unipc", 50)])
+def test_solvers_solve_the_same_equation(image, monkeypatch, solver, steps):
+    monkeypatch.setattr(image.unet, "forward", TwoPoints().forward)
+    given = embeds(latents=arr("noise", (1, 4, 64, 64)), guidance_scale=1.0, height=512, width=512)
+    reference = image([1], **{**given, "num_inference_steps": 200}).images
+    image.scheduler = make_scheduler(solver)
+    assert difference(image([1], **{**given, "num_inference_steps": steps}).images, reference) < 0.06
+    assert reference.abs().mean().item() == pytest.approx(0.8, abs=0.02)
+
+
+def test_unknown_solver():
+    with pytest.raises(UserError, match="dpmsolver"):
+        make_scheduler("euler-maruyama")
+
+
+def test_the_methods_scheduler():
+    scheduler = make_scheduler()
+    scheduler.set_timesteps(200)
+    assert scheduler.timesteps.tolist() == list(range(996, 0, -5))
+    config = scheduler.config
+    assert (config.beta_start, config.beta_end, config.beta_schedule) == (0.00085, 0.012, "scaled_linear")
+    assert not config.set_alpha_to_one and not config.clip_sample and config.steps_offset == 1
+
+
+def test_outputs(video, image):
+    given = {"num_frames": 2, "generator": seeds(0)}
+
+    def run(kind):
+        given["generator"] = seeds(0, 1)
+        return video([0, 1], **given, **embeds(output_type=kind)).frames
+
+    array, tensor, pictures, latents = (run(kind) for kind in ("np", "pt", "pil", "latent"))
+    assert (
+        array.shape == (2, 2, 64, 64) and array.dtype == np.float32 and 0 <= array.min() <= array.max() <= 1
+    )
+    assert tensor.shape == (2, 1, 2, 64, 64) and latents.shape == (2, 4, 2, 8, 8)
+    assert np.array_equal(tensor[:, 0].numpy(), array)
+    assert isinstance(pictures[1][0], Image.Image)
+    assert np.array_equal(np.asarray(pictures[1][0]), to_uint8(array)[1, 0])
+    # decoding: latents / 0.18215, then [-1, 1] -> [0, 1]
+    with torch.no_grad():
+        decoded = video.vae.decode(latents[1, :, 0][None] / 0.18215).sample / 2 + 0.5
+    assert np.allclose(decoded.clamp(0, 1)[0, 0].numpy(), array[1, 0], atol=1e-5)
+    assert image(0, **embeds(output_type="np", generator=seeds(0))).images.shape == (1, 64, 64)
+    assert image(0, **embeds(output_type="pil", generator=seeds(0)), return_dict=False)[0][0].size == (64, 64)
+
+
+def test_pixels_are_truncated():
+    assert to_uint8(np.array([0.0, 0.999, 1.0, 1.5, -1.0, 0.5])).tolist() == [0, 254, 255, 255, 0, 127]
+
+
+def test_callback_sees_and_changes_latents(image):
+    seen = []
+
+    def callback(pipeline, step, timestep, values):
+        seen.append((step, timestep))
+        return {"latents": torch.zeros_like(values["latents"])} if step == 1 else None
+
+    out = image([0], **embeds(generator=seeds(0), callback_on_step_end=callback)).images
+    assert seen == [(0, 501), (1, 1)] and not out.any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"class_labels": [3]}, "classes 0 to 2"),
+        ({"class_labels": [-1]}, "classes 0 to 2"),
+        ({"output_type": "gif"}, "output_type"),
+        ({"generator": seeds(1, 2)}, "2 generators for 1 samples"),
+        ({"latents": torch.zeros(1, 4, 9, 9)}, "latents have shape"),
+        ({"prompt": "both"}, "not both"),
+        ({"prompt_embeds": torch.zeros(3, 7, 768)}, "prompt_embeds has shape"),
+        ({"height": 72}, "divisible by 8"),
+    ],
+)
+def test_wrong_arguments_are_named(image, changes, message):
+    with pytest.raises(ValueError, match=message):
+        image(**{"class_labels": [0], **embeds(), **changes})
+
+
+def test_low_precision(video):
+    given = conditions(batch=1, frames=2)
+    expected = video([1], **given, **embeds(generator=seeds(0))).frames
+    video.unet.to(torch.bfloat16)
+    low = video([1], **given, **embeds(generator=seeds(0))).frames
+    assert low.dtype == torch.float32 and difference(low, expected) < 0.1
+
+
+@pytest.mark.parametrize("kind", ["image", "video"])
+def test_saving_and_loading(kind, request, tmp_path, text):
+    pipeline = request.getfixturevalue(kind)
+    whole = type(pipeline)(pipeline.vae, pipeline.unet, pipeline.scheduler, **text)
+    whole.save_pretrained(tmp_path / "model")
+    again = type(pipeline).from_pretrained(tmp_path / "model")
+    again.set_progress_bar_config(disable=True)
+    whole.set_progress_bar_config(disable=True)
+    extra = {"num_frames": 2} if kind == "video" else {}
+    results = [p([0], prompt="a", generator=seeds(0), **extra, **COMMON)[0] for p in (whole, again)]
+    assert torch.equal(*results)
