@@ -34,6 +34,4 @@ class LDMConfig(DiffusionConfig):
     """The image diffusion model's training. Defaults are the published values."""
 
     train_batch_size: int = 64
-    load_trained: bool = (
-        False  # pretrained_model_path holds a trained model of this project, not Stable Diffusion
-    )
+    load_trained: bool = False  # pretrained_model_path holds a UNet of this project, to train further

@@ -8,6 +8,8 @@
 # with the Python that $PYTHON names, else the active one. Ports are chosen free, so two launches do not clash.
 # Data paths stay relative to the folder it is started in.
 
+LAUNCHER=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/launch.py
+
 launch() {
     local script=$1 config=$2 python gpus=0 devices processes
     shift 2
@@ -31,14 +33,14 @@ launch() {
     processes=${NUM_PROCESSES:-$((gpus > 0 ? gpus : 1))}
 
     local how=(--num_processes "$processes" --num_machines 1 --mixed_precision no --dynamo_backend no)
-    if ((processes > 1)); then how+=(--multi_gpu --main_process_port 0); else how+=(--quiet); fi
+    if ((processes > 1)); then how+=(--multi_gpu --main_process_port 0); fi
     # accelerate would give one thread to each process on the CPU
     if ((gpus == 0)); then
         export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((($(nproc) + processes - 1) / processes))}
     fi
     echo "accelerate launch ${how[*]} $script --config $config $*"
     # The launcher runs beside this shell, so that a SIGTERM (SLURM, kill) reaches the training, which saves and leaves.
-    "$python" -m accelerate.commands.launch "${how[@]}" "$ROOT/$script" --config "$config" "$@" &
+    "$python" "$LAUNCHER" "${how[@]}" "$ROOT/$script" --config "$config" "$@" &
     local launcher=$! code=0
     trap 'stop_training "$launcher"' TERM INT
     wait "$launcher" || code=$?

@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import distributed, nn
-from torch.distributed.nn import functional as collective
+
+
+class _Sum(torch.autograd.Function):
+    """The sum of a tensor over the processes, and of its gradient on the way back."""
+
+    @staticmethod
+    def forward(context: Any, x: torch.Tensor) -> torch.Tensor:
+        x = x.contiguous().clone()
+        distributed.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(context: Any, gradient: torch.Tensor) -> torch.Tensor:
+        gradient = gradient.contiguous().clone()
+        distributed.all_reduce(gradient)
+        return gradient
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
@@ -20,7 +37,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         x32 = x.float()
         count = x.numel() // x.shape[1] * processes
         moments = torch.stack([x32.sum((0, 2, 3)), x32.square().sum((0, 2, 3))])  # (2, C)
-        total, squares = collective.all_reduce(moments) / count
+        total, squares = _Sum.apply(moments) / count
         variance = (squares - total.square()).clamp(min=0)
         with torch.no_grad():
             factor = self.momentum

@@ -77,9 +77,8 @@ def train(
 
     accelerator = make_accelerator(config)
     stage = build_stage(config)
-    if accelerator.is_main_process:
-        stage.data.check()
-    accelerator.wait_for_everyone()
+    if not data_is_sound(stage, accelerator):
+        return steps.EXIT_ERROR
     if dry_run:
         if accelerator.is_main_process:
             print(summary(config, stage, accelerator.num_processes))
@@ -104,6 +103,22 @@ def train(
                 f"{stage.folder} trained: {checkpoint}. Next: python export_model.py --run {config.output_dir}"
             )
     return 0
+
+
+def data_is_sound(stage: Stage, accelerator: Accelerator) -> bool:
+    """Checks all files by the main process, which raises the `UserError`; False on the others if it does."""
+    from accelerate.utils import broadcast_object_list
+
+    failure = None
+    if accelerator.is_main_process:
+        try:
+            stage.data.check()
+        except UserError as error:
+            failure = error
+    sound = broadcast_object_list([failure is None])[0]
+    if failure is not None:
+        raise failure
+    return sound
 
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:

@@ -36,4 +36,4 @@ def test_every_field_is_documented(schema):
 
 def test_nothing_else_is_documented():
     known = {name for schema in (VAEConfig, LDMConfig, SequenceConfig) for name in names(schema)}
-    assert DOCUMENTED <= known
+    assert known >= DOCUMENTED
