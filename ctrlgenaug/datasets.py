@@ -60,6 +60,7 @@ class DatasetSpec:
         pad_short_cases: whether a case too short for one clip is padded with black (else it is dropped).
         integer_classes: whether metadata write the class as a number.
         has_text: whether metadata rows carry a text.
+        patient_tag: what ends the patient's part of a case name, where a patient has several cases.
     """
 
     data_name: str
@@ -81,6 +82,7 @@ class DatasetSpec:
     pad_short_cases: bool = True
     integer_classes: bool = False
     has_text: bool = False
+    patient_tag: str = ""
 
     # --- classes -------------------------------------------------------------------------------------------------
 
@@ -121,6 +123,11 @@ class DatasetSpec:
     def parse_clip(self, name: str) -> tuple[str, int]:
         """(case, first frame's number) of a clip name without suffix."""
         return self._split(name, self.clip_tag)
+
+    def patient(self, clip_name: str) -> str:
+        """Who a clip shows: clips of one patient never lie on both sides of a split."""
+        case, _ = self.parse_clip(clip_name)
+        return case.split(self.patient_tag)[0] if self.patient_tag else case
 
     def first_frame(self, clip_name: str) -> str:
         """Name, without suffix, of a clip's first frame, whose embedding is the clip's image prior."""
@@ -223,6 +230,7 @@ ACDC = _conventional(
     frames_per_clip=8,
     clip_sampling_interval=0,
     max_clips=2,
+    patient_tag="_frame",
 )
 TUSC = _conventional(
     "TUSC",

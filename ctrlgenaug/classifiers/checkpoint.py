@@ -52,7 +52,7 @@ def save(
         torch.save({"meta": meta, "state_dict": weights}, temporary)
 
 
-def _statistic(owner: Any, name: str) -> Callable[..., Any]:  # noqa: ANN401
+def _statistic(owner: Any, name: str) -> Callable[..., Any]:
     """Stands in for ``getattr``, by which mmengine's log buffers refer to their own statistics."""
     from mmengine.logging.history_buffer import HistoryBuffer
 
@@ -103,7 +103,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     return weights, meta if isinstance(meta, dict) else {}
 
 
-def _load(path: Path) -> Any:  # noqa: ANN401  plain data of unknown form
+def _load(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:

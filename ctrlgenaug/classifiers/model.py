@@ -104,7 +104,7 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
-def _registry() -> Any:  # noqa: ANN401  mmengine's Registry, whose import takes seconds
+def _registry() -> Any:
     """mmaction2's models by name; imported only where a model is really built."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it complains about compiled operators that no recogniser needs
@@ -197,7 +197,7 @@ def _from_config(path: Path) -> dict[str, Any]:
     return model
 
 
-def _tidy(part: Any) -> None:  # noqa: ANN401  any nested value of a config
+def _tidy(part: Any) -> None:
     if isinstance(part, dict):
         if part.get("type") == "SyncBN":
             part["type"] = "BN3d"  # the same weights; works without process groups

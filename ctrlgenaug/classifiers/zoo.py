@@ -1,7 +1,7 @@
 """The classifiers by name: mmaction2 recipes for one input channel and short clips.
 
-Widths and depths are the published ones. What differs from mmaction2's own recipes is what 8 grey frames need; each such
-place has a comment.
+Widths and depths are the published ones. What differs from mmaction2's own recipes is what 8 grey frames need; each
+such place has a comment.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _recogniser(backbone: dict[str, Any], head: dict[str, Any], neck: dict[str, 
     return model if neck is None else {**model, "neck": neck}
 
 
-def _pooled(in_channels: int, head: str = "I3DHead", **rest: Any) -> dict[str, Any]:  # noqa: ANN401
+def _pooled(in_channels: int, head: str = "I3DHead", **rest: Any) -> dict[str, Any]:
     return {"type": head, "in_channels": in_channels, "spatial_type": "avg", "dropout_ratio": 0.5, **rest}
 
 
@@ -70,7 +70,7 @@ def _i3d() -> Recipe:
 
 
 def _slowfast() -> Recipe:
-    def pathway(**rest: Any) -> dict[str, Any]:  # noqa: ANN401
+    def pathway(**rest: Any) -> dict[str, Any]:
         common = {"depth": 50, "pretrained": None, "in_channels": 1, "conv1_stride_t": 1, "pool1_stride_t": 1}
         return {"type": "resnet3d", **common, "norm_eval": False, **rest}
 
@@ -109,7 +109,7 @@ def _r2plus1d() -> Recipe:
     return Recipe(_recogniser(backbone, _pooled(512)))
 
 
-def _slow_pathway(**rest: Any) -> dict[str, Any]:  # noqa: ANN401
+def _slow_pathway(**rest: Any) -> dict[str, Any]:
     return {
         "type": "ResNet3dSlowOnly",
         "depth": 50,
