@@ -168,12 +168,11 @@ def main() -> None:
         f"macro F1 {percent(clip['macro_f1'])} %, AUC {percent(clip['auc'])} % over {clip['count']} clips; "
         f"balanced accuracy {percent(patient['balanced_accuracy'])} % over {patient['count']} patients"
     )
-    print(
-        f"next: python noisy_data_filter.py --data_name {spec.data_name} --classifier_checkpoint {folder}/classifier.pth ..."
-    )
+    checkpoint = folder / "classifier.pth"
+    print(f"next: python noisy_data_filter.py --classifier_checkpoint {checkpoint} ..., or evaluate.py")
     there = "was finished already" if result.get("was_there") else "is"
     print(
-        f"classifier {there} in {folder}/classifier.pth, accuracy {percent(clip['accuracy'])} % on the test split; "
+        f"classifier {there} in {checkpoint}, accuracy {percent(clip['accuracy'])} % on the test split; "
         f"figures in {folder}/metrics.md"
     )
 

@@ -63,6 +63,12 @@ class RunSettings:
     split_seed: int = 3407
     fit: FitSettings = field(default_factory=FitSettings)
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "pretrain_epochs", "lr", "finetune_lr", "input_size", "num_frames"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"--{name} {value} is not positive", "Give a larger one")
+
 
 @dataclass(frozen=True)
 class Parts:

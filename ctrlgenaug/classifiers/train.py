@@ -59,6 +59,16 @@ class FitSettings:
     seed: int = 3407
     max_steps: int | None = None
 
+    def __post_init__(self) -> None:
+        for name, value, least in (
+            ("batch_size", self.batch_size, 1),
+            ("max_steps", self.max_steps, 1),
+            ("patience", self.patience, 0),
+            ("seed", self.seed, 0),
+        ):
+            if value is not None and value < least:
+                raise UserError(f"--{name} {value} is less than {least}", "Give a larger one")
+
 
 @dataclass(frozen=True)
 class Stage:
