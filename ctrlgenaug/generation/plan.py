@@ -66,7 +66,7 @@ def plan_class(clips: Sequence[Clip], wanted: int, seed: int = PLAN_SEED) -> lis
     """``wanted`` samples of one class from its real ``clips`` (in metadata order).
 
     With m clips, q = wanted // m and r = wanted % m: every clip is used q times, and r clips drawn at random once more.
-    Asking for more later keeps what was asked for before wherever q allows, so a run can be extended.
+    A plan of a multiple of m is contained in every larger one, so such a folder can be extended.
 
     Args:
         clips: the class's real clips; all of one class.

@@ -51,6 +51,13 @@ def test_plan_pinned():
     assert names == [*every_clip, "study_0002_s01_CT-234_3407.mp4", "study_0003_s01_CT-234_3407.mp4"]
 
 
+@settings(deadline=None)
+@given(m=st.integers(1, 20), q=st.integers(1, 6), more=st.integers(0, 60))
+def test_a_folder_can_be_extended(m, q, more):
+    clips = clips_of("CT-0", m)
+    assert set(plan.plan_class(clips, q * m)) <= set(plan.plan_class(clips, q * m + more))
+
+
 def test_a_seed_that_meets_the_noise_seeds_never_names_a_file_twice():
     names = [sample.file_name for sample in plan.plan_class(clips_of("CT-0", 2), 2 * 3400 + 1)]
     assert len(names) == len(set(names))

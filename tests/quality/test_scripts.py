@@ -1,0 +1,119 @@
+"""VAE-Seq.py and noisy_data_filter.py as a user runs them, with a small VAE and a small classifier."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from test_filter_folder import NAMES
+from test_vae_seq import clip
+
+from ctrlgenaug import classifiers, datasets
+from ctrlgenaug.video import read_video, write_mp4
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """``model/`` with a VAE, ``classifier.pth``, and ``synthetic/`` with two clips of four samples each."""
+    from golden_vectors import SMALL_VAE
+
+    from cond2img.models import AutoencoderKL
+
+    root = tmp_path_factory.mktemp("world")
+    torch.manual_seed(0)
+    AutoencoderKL(**SMALL_VAE).save_pretrained(root / "model" / "MosMed-vae-pretrained")
+    model = classifiers.build("tiny", 3, input_size=64)
+    classifiers.save(root / "classifier.pth", model, "tiny", datasets.MOSMED.classes, "MosMed")
+    for number, name in enumerate(NAMES):
+        write_mp4(root / "synthetic" / name, clip(number - number % 4 if number % 4 == 3 else number))
+    return root
+
+
+@pytest.fixture
+def synthetic(world, tmp_path):
+    return shutil.copytree(world / "synthetic", tmp_path / "synthetic")
+
+
+def score(run_script, world, synthetic, *more, code=0):
+    arguments = ("--vae_path", world / "model", "--synthetic_dir", synthetic, "--device", "cpu", *more)
+    return run_script("VAE-Seq.py", *arguments, cwd=world, code=code)
+
+
+def filter_(run_script, world, synthetic, *more, code=0):
+    arguments = ("--vae_path", world / "model", "--synthetic_dir", synthetic, "--device", "cpu", *more)
+    return run_script("noisy_data_filter.py", *arguments, cwd=world, code=code)
+
+
+def test_scores_then_filter(world, synthetic, run_script, tmp_path):
+    result = score(run_script, world, synthetic)
+    scores = json.loads((synthetic / "VAE_Seq_train_results.json").read_text())
+    assert set(scores) == set(NAMES)
+    assert (
+        f"VAE-Seq {np.mean(list(scores.values())):.2f} % over 8 clips (6 newly encoded)" in result.stdout
+    )  # two are copies
+
+    kept = tmp_path / "kept here"
+    classifier = ("--classifier", "tiny", "--classifier_checkpoint", world / "classifier.pth")
+    result = filter_(run_script, world, synthetic, *classifier, "--save_base", kept)
+    report = json.loads((kept / "filter_report.json").read_text())
+    model, _ = classifiers.load(world / "classifier.pth")
+    for row in report["samples"]:
+        assert row["vae_seq"] == scores[row["file"]]
+        logits = classifiers.score(model, [read_video(synthetic / row["file"])])[0].astype(np.float64)
+        label = datasets.MOSMED.class_id(row["class"])
+        assert row["loss"] == pytest.approx(np.log(np.exp(logits).sum()) - logits[label], rel=1e-3)
+    names = {row["file"] for row in report["samples"] if row["decision"] == "kept"}
+    assert {path.name for path in kept.glob("*.mp4")} == names
+    assert f"{len(names)} of 8 clips kept in {kept}" in result.stdout
+    assert report["settings"]["classifier_fingerprint"]
+
+
+def test_the_default_folder_dry_run_and_levels(world, synthetic, run_script):
+    result = filter_(run_script, world, synthetic, "--levels", "between", "--dry_run")
+    assert "6 of 8 clips kept; nothing written" in result.stdout
+    assert [path.name for path in synthetic.parent.iterdir()] == ["synthetic"]
+    table = [line.split() for line in result.stdout.splitlines()]
+    assert ["CT-0", "4", "4", "4", "3"] in table and ["all", "8", "8", "8", "6"] in table
+    filter_(run_script, world, synthetic, "--levels", "[between]", "--link")
+    kept = synthetic.with_name("synthetic_filtered")
+    assert len(list(kept.glob("*.mp4"))) == 6
+    assert all(path.samefile(synthetic / path.name) for path in kept.glob("*.mp4"))
+
+
+def test_a_broken_video_is_named(world, synthetic, run_script):
+    (synthetic / NAMES[0]).write_bytes(b"not a video")
+    result = score(run_script, world, synthetic, "--posterior", "mode", "--pixel_range", "model", code=1)
+    assert f"skipped {NAMES[0]}" in result.stderr and "1 failed" in result.stdout
+    assert len(json.loads((synthetic / "VAE_Seq_train_results.json").read_text())) == 7
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("VAE-Seq.py", ["--synthetic_dir", "nowhere"], "nowhere: is not a folder"),
+        ("VAE-Seq.py", ["--synthetic_dir", "model"], "holds no clip"),
+        ("VAE-Seq.py", ["--vae_path", "synthetic"], "holds no VAE"),
+        ("VAE-Seq.py", ["--device", "cuda:99"], "does not exist here"),
+        ("noisy_data_filter.py", [], "--classifier_checkpoint is missing"),
+        ("noisy_data_filter.py", ["--inter_threshold", "98"], "98 in the official code means 0.98"),
+        ("noisy_data_filter.py", ["--levels", "semantics"], "is not a level"),
+        (
+            "noisy_data_filter.py",
+            ["--levels", "between", "--save_base", "synthetic"],
+            "is the synthetic folder itself",
+        ),
+        ("noisy_data_filter.py", ["--levels", "between", "--data_name", "ACDC"], "Check --data_name"),
+        ("noisy_data_filter.py", ["--classifier_checkpoint", "nothing.pth"], "nothing.pth"),
+        (
+            "noisy_data_filter.py",
+            ["--classifier_checkpoint", "classifier.pth", "--data_name", "ACDC"],
+            "has 3 classes, not 5",
+        ),
+    ],
+)
+def test_mistakes_are_one_line(world, run_script, script, arguments, message):
+    base = ["--synthetic_dir", "synthetic", "--vae_path", "model"]
+    result = run_script(script, *base, *arguments, cwd=world, code=2)
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0] and "Traceback" not in result.stderr
