@@ -1,0 +1,75 @@
+"""Step (c): image priors of the sampled frames by the MedSAM image encoder, written beside the frames' folder."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from ctrlgenaug import datasets, steps
+
+EXAMPLE = """python extract_image_priors.py --data_dir MosMedData/MosMed_data \\
+      --medsam_checkpoint weights/medsam_vit_b.pth --dtype float16
+
+A prior takes 4 MB, 2 MB with --dtype float16: about 70 GB or 35 GB for the frames of MosMed."""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = steps.parser(__doc__, EXAMPLE)
+    parser.add_argument("--data_dir", required=True, help="folder of the sampled frames, with their metadata")
+    parser.add_argument("--data_name", help="MosMed, MRNet, ACDC, TUSC (default: told by the folder's name)")
+    parser.add_argument(
+        "--medsam_checkpoint", required=True, help="medsam_vit_b.pth, or a Hugging Face folder of it"
+    )
+    parser.add_argument(
+        "--split", choices=("train", "test", "both"), default="both", help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--first_frames_only",
+        action="store_true",
+        help="only the clips' first frames: enough for the sequence model and for generation",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "float16"),
+        default="float32",
+        help="stored precision (default: float32)",
+    )
+    parser.add_argument("--batch_size", type=int, default=4, help="frames at once (default: %(default)s)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda:N or auto (default: auto)")
+    parser.add_argument("--verify", action="store_true", help="read and check all priors; make nothing")
+    steps.add_batch_options(parser, workers=False)
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = parse_arguments()
+    spec = datasets.get(options.data_name) if options.data_name else datasets.of_folder(options.data_dir)
+
+    from ctrlgenaug import priors  # torch takes seconds to import; mistakes above need not wait for it
+
+    settings = priors.Settings(
+        checkpoint=options.medsam_checkpoint,
+        dtype=options.dtype,
+        batch_size=options.batch_size,
+        device=options.device,
+        first_frames_only=options.first_frames_only,
+        split=options.split,
+    )
+    if options.verify:
+        outcome = priors.verify_priors(options.data_dir, spec, settings)
+        print(outcome.closing_line(f"{outcome.counts['whole']} image priors are whole"))
+        return outcome.exit_code()
+    outcome, folder = priors.extract_priors(options.data_dir, spec, settings, strict=options.strict)
+    made, kept = outcome.counts["made"], outcome.counts["kept"]
+    clips = os.path.relpath(folder.parent / spec.clips_dir)
+    print(f"next: python extract_motion_field_trajs.py --clip_data_dir {clips}")
+    print(
+        outcome.closing_line(
+            f"image priors: {made} made, {kept} were there already, in {os.path.relpath(folder)}"
+        )
+    )
+    return outcome.exit_code()
+
+
+if __name__ == "__main__":
+    steps.run(main)
