@@ -1,0 +1,121 @@
+"""Small synthetic patients in the raw formats of the four data sets, with class-dependent findings.
+
+They stand in for the real data in the demo and the tests. They look like the real thing; they are no medical data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import exclusive, read_json, write_json
+from ctrlgenaug.phantom import chest, cohort
+
+RECORD = "phantom.json"  # written last: its presence says that the data set is whole
+
+
+@dataclass(frozen=True)
+class Format:
+    """What the raw format of one data set asks of its phantom.
+
+    Attributes:
+        frequencies: how often each raw class occurs in the real data.
+        merged: raw classes that the split treats as one; each group needs two patients.
+        slices: default fewest and most slices or frames.
+        shuffle: whether classes are mixed in the tables' order.
+        write: writes patients and tables below a folder.
+        first_step: the command that reads the data, for the closing line.
+    """
+
+    frequencies: Mapping[str, int]
+    merged: tuple[tuple[str, ...], ...]
+    slices: tuple[int, int]
+    shuffle: bool
+    write: Callable[..., None]
+    first_step: str
+
+
+FORMATS = {
+    "MosMed": Format(
+        {"CT-0": 254, "CT-1": 684, "CT-2": 125, "CT-3": 45, "CT-4": 2},
+        (("CT-0",), ("CT-1",), ("CT-2", "CT-3", "CT-4")),
+        (20, 60),
+        False,
+        chest.write,
+        "MosMedData/extract_all_slices.py",
+    ),
+}
+
+
+def class_counts(data_name: str, cases: int, balance: bool = False) -> dict[str, int]:
+    """How many of ``cases`` patients each raw class gets: as often as in the real data, or as many of each.
+
+    Classes that the split merges count as one class; each gets at least two patients, because the split is stratified.
+    """
+    form = FORMATS[data_name]
+    weights = {
+        " ".join(group): 1.0 if balance else float(sum(form.frequencies[cls] for cls in group))
+        for group in form.merged
+    }
+    counts: dict[str, int] = {}
+    for group, number in cohort.share(cases, weights, least=2).items():
+        members = group.split()
+        counts |= cohort.share(number, {cls: 1 if balance else form.frequencies[cls] for cls in members})
+    return {cls: counts[cls] for cls in form.frequencies}
+
+
+def make_phantom(
+    data_name: str,
+    out: str | Path,
+    counts: Mapping[str, int],
+    *,
+    seed: int = 0,
+    slices: tuple[int, int] | None = None,
+    num_workers: int = 1,
+    **options: int,
+) -> bool:
+    """Writes a phantom data set in the raw format of ``data_name`` below ``out``.
+
+    Args:
+        data_name: one of `FORMATS`.
+        out: the folder; the data set's home, e.g. ``MosMedData``.
+        counts: patients a raw class.
+        seed: the same seed gives the same patients.
+        slices: fewest and most slices or frames of a patient; None takes the format's.
+        num_workers: processes; the data do not depend on it.
+        **options: what the format alone knows, e.g. ``in_plane`` for MosMed.
+
+    Returns:
+        False if the folder already held exactly this data set, so that nothing was done.
+
+    Raises:
+        UserError: unknown data set or class, or the folder holds another phantom data set.
+    """
+    if data_name not in FORMATS:
+        raise UserError(f"no phantom of {data_name!r}", f"Choose one of {', '.join(FORMATS)}")
+    form, out = FORMATS[data_name], Path(out)
+    unknown = set(counts) - set(form.frequencies)
+    if unknown or min(counts.values(), default=0) < 0:
+        raise UserError(
+            f"{data_name} has no class {', '.join(sorted(unknown)) or 'with fewer than 0 patients'}",
+            f"Use {', '.join(form.frequencies)}",
+        )
+    slices = slices or form.slices
+    if not 1 <= slices[0] <= slices[1]:
+        raise UserError(f"--slices {slices[0]},{slices[1]} is not a range", "Write FEWEST,MOST, e.g. 20,24")
+    record = {
+        "data_name": data_name, "counts": dict(counts), "seed": seed, "slices": list(slices), **options
+    }  # fmt: skip
+    with exclusive(out):
+        if (out / RECORD).exists():
+            if read_json(out / RECORD) == record:
+                return False
+            raise UserError(
+                "holds a phantom data set made with other settings", "Choose another --out", out / RECORD
+            )
+        patients = cohort.enrol(counts, seed, slices, shuffle=form.shuffle)
+        form.write(out, patients, num_workers=num_workers, **options)
+        write_json(out / RECORD, record)
+    return True

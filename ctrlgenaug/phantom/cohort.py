@@ -1,0 +1,96 @@
+"""Who is in a phantom data set: patients with their class, length, split and random stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.phantom import fields
+from ctrlgenaug.steps import for_each_case
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One synthetic patient.
+
+    Attributes:
+        number: from 1, in the order of the raw tables.
+        cls: the class as the raw format spells it, e.g. ``CT-3``.
+        slices: slices of a volume, or frames of a film.
+        seed: the data set's.
+        test: whether it belongs to the test split, in formats whose folders say so.
+    """
+
+    number: int
+    cls: str
+    slices: int
+    seed: int
+    test: bool = False
+
+    def generator(self, purpose: str) -> np.random.Generator:
+        """A random stream for ``purpose``, independent of all other patients."""
+        return fields.generator(self.seed, f"{purpose} {self.cls} {self.number}")
+
+
+def share(cases: int, weights: Mapping[str, float], least: int = 0) -> dict[str, int]:
+    """Divides ``cases`` among classes in proportion to ``weights`` (largest remainders), at least ``least`` to each.
+
+    Raises:
+        UserError: there are too few cases for that.
+    """
+    if cases < least * len(weights):
+        raise UserError(
+            f"{cases} cases cannot be split into train and test for {len(weights)} classes",
+            f"Give --cases {least * len(weights)} or more",
+        )
+    total = sum(weights.values())
+    exact = {cls: (cases - least * len(weights)) * weight / total for cls, weight in weights.items()}
+    counts = {cls: least + int(value) for cls, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda cls: exact[cls] - int(exact[cls]), reverse=True)
+    for cls in by_remainder[: cases - sum(counts.values())]:
+        counts[cls] += 1
+    return counts
+
+
+def enrol(counts: Mapping[str, int], seed: int, slices: tuple[int, int], *, shuffle: bool) -> list[Patient]:
+    """The patients of a data set.
+
+    Args:
+        counts: patients a class.
+        seed: the data set's.
+        slices: fewest and most slices.
+        shuffle: mix the classes, or keep them in blocks as MosMedData does.
+
+    Returns:
+        patients numbered from 1; of each class the last fifth (at least one) is marked for the test split.
+    """
+    rng = fields.generator(seed, "cohort")
+    entries = [
+        (cls, i >= count - max(1, count // 5)) for cls, count in counts.items() for i in range(count)
+    ]
+    if shuffle:
+        entries = [entries[i] for i in rng.permutation(len(entries))]
+    lengths = rng.integers(slices[0], slices[1] + 1, len(entries))
+    return [
+        Patient(number, cls, int(length), seed, test)
+        for number, ((cls, test), length) in enumerate(zip(entries, lengths, strict=True), start=1)
+    ]
+
+
+def write_each(
+    write: Callable[..., None], out: Path, patients: list[Patient], *arguments: object, num_workers: int = 1
+) -> None:
+    """Runs ``write(out, patient, *arguments)`` for every patient, side by side; the first failure stops all."""
+    for_each_case(
+        write,
+        [str(patient.number) for patient in patients],
+        [(out, patient, *arguments) for patient in patients],
+        num_workers=num_workers,
+        strict=True,
+        description="drawing patients",
+        unit="patient",
+    )
