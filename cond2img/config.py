@@ -17,6 +17,7 @@ class VAEConfig(TrainingConfig):
     )
     kl_weight: float = 1e-6
     grey: str = "fold"  # or random: how 3-channel weights become 1-channel ones
+    fit_scaling_factor: bool = False  # True: latents of unit deviation; False: Stable Diffusion's 0.18215
     validation_names: list[str] = field(default_factory=list)  # test frames; empty: spread over the split
     validation_images: int = 8  # columns of the picture
     validation_max_frames: int = 64  # frames that test_rec_loss.txt averages over

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import DDPMScheduler
@@ -107,6 +108,28 @@ class DiffusionStage(Stage):
                 records,
             )
 
+        self._report_latents(records)
+
+    @torch.no_grad()
+    def _report_latents(self, records: Records) -> None:
+        """The latents' deviation: far from 1 means that the scaling factor does not belong to this VAE."""
+        moments = [
+            torch.as_tensor(np.array(self.data.moments[index]))
+            if self.data.moments is not None
+            else self._encode(self.data.pixels(index).to(self.device)).cpu()
+            for index in range(min(8, len(self.data)))
+        ]
+        latents = sample_latents(torch.stack(moments), torch.zeros(()), self.vae.config.scaling_factor)
+        deviation = latents.std().item()
+        records.log(
+            f"latents: deviation {deviation:.2f} after scaling by {self.vae.config.scaling_factor:.5g}"
+        )
+        if not 0.3 < deviation < 3:
+            records.log(
+                "WARNING: the noise schedule expects a deviation of about 1. Check vae_path, or train the VAE with "
+                "fit_scaling_factor=true"
+            )
+
     @torch.no_grad()
     def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
         return self.vae.encode(pixels).latent_dist.parameters
@@ -135,7 +158,9 @@ class DiffusionStage(Stage):
 def load_text(folder: str | Path) -> tuple[nn.Module, nn.Module]:
     """Tokenizer and text encoder of a Stable Diffusion-like folder."""
     from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         return (
             CLIPTokenizer.from_pretrained(Path(folder) / "tokenizer"),

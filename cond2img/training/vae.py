@@ -20,6 +20,8 @@ from ctrlgenaug.training.pictures import to_uint8
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Batch, Stage, TrainingStep
 
+SCALING_FRAMES = 64  # training frames that the scaling factor is measured on
+
 
 class VAEStep(TrainingStep):
     """Encode, sample the posterior with the sample's own noise, decode, compare."""
@@ -66,6 +68,22 @@ class VAEStage(Stage):
             records.log(
                 "WARNING: perceptual_loss=false, so the loss is |x - x'| and KL alone; this is not the method's loss"
             )
+
+    @torch.no_grad()
+    def before_save(self) -> None:
+        """With ``fit_scaling_factor``, notes in the model's config what brings its latents to unit deviation."""
+        if not self.config.fit_scaling_factor:
+            return
+        spread = np.linspace(0, len(self.data) - 1, min(SCALING_FRAMES, len(self.data))).round()
+        moments = torch.cat(
+            [
+                self.model.encode(self.data.pixels(int(i)).to(self.device)).latent_dist.parameters
+                for i in spread
+            ]
+        )
+        mean, logvar = moments.double().chunk(2, dim=1)
+        deviation = (mean.var() + logvar.clamp(-30, 20).exp().mean()).sqrt().item()
+        self.model.register_to_config(scaling_factor=1 / deviation)
 
     def read_weights(self, folder: Path) -> dict[str, torch.Tensor]:
         return load_vae(folder).state_dict()

@@ -73,6 +73,9 @@ class Stage(ABC):
         """Moves frozen companions to the device and fills caches; called once, by every process."""
         self.device = accelerator.device
 
+    def before_save(self) -> None:  # noqa: B027  (most stages have nothing to do)
+        """Called by the main process before the model is saved, with the weights that will be."""
+
     @abstractmethod
     def read_weights(self, folder: Path) -> dict[str, torch.Tensor]:
         """The weights in a model folder of a checkpoint, on the CPU."""

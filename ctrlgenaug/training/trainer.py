@@ -298,9 +298,11 @@ class Trainer:
         self.accelerator.wait_for_everyone()
 
     def _save_models(self, folder: Path) -> None:
+        self.stage.before_save()
         self.stage.model.save_pretrained(folder / self.stage.folder)
         if self.average is not None:
             with self._averaged():
+                self.stage.before_save()
                 self.stage.model.save_pretrained(folder / f"{self.stage.folder}_ema")
 
     def _resume(self) -> None:

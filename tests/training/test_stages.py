@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from cond2img.config import LDMConfig, VAEConfig
 from cond2img.data import LabelledFrameData
+from cond2img.models import load_vae
 from cond2video.config import SequenceConfig
 from cond2video.data import LabelledClipData
 from ctrlgenaug.config import load_config
@@ -257,6 +258,18 @@ def test_the_cache_is_made_anew_for_other_weights_or_frames(chain, monkeypatch, 
     weights = tmp_path / "model" / "MosMed-vae-pretrained" / "config.json"
     weights.write_text(weights.read_text() + "\n")
     assert prepare()[1] == 3
+
+
+def test_a_fitted_scaling_factor_brings_latents_to_unit_deviation(chain, monkeypatch, tmp_path):
+    monkeypatch.chdir(chain)
+    vae = load_vae(chain / "pretrained_2d_model_MosMed" / "MosMed-vae-pretrained")
+    assert vae.config.scaling_factor != pytest.approx(0.18215)
+    data = LabelledFrameData(data_config(LDMConfig, chain), "train")
+    with torch.no_grad():
+        posterior = vae.encode(torch.cat([data.pixels(index) for index in range(len(data))])).latent_dist
+    generator = torch.Generator().manual_seed(0)
+    latents = posterior.sample(generator) * vae.config.scaling_factor
+    assert latents.std().item() == pytest.approx(1.0, abs=0.02)
 
 
 def test_frozen_batch_norm_stands_still_unless_published_behaviour_is_asked_for():
