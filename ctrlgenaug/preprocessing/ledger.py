@@ -1,0 +1,88 @@
+"""What a batch step has finished: one line a case, so that a run that was cut off continues where it stopped.
+
+A line is appended (and flushed to disk) only after all files of its case have their final names. It holds what the
+case was made from and the size of every file, so that a changed source, a changed setting, a deleted or a cut file is
+noticed from directory listings alone, without reading 50,000 pictures.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ctrlgenaug.files import write_jsonl
+
+LEDGER = ".finished.jsonl"
+
+
+def signature(paths: Iterable[Path]) -> list[list[Any]]:
+    """[name, size, modification time] of each source; 0 and 0 for one that is missing."""
+    stats = [(path.name, path.stat() if path.exists() else None) for path in paths]
+    return [[name, stat.st_size, stat.st_mtime_ns] if stat else [name, 0, 0] for name, stat in stats]
+
+
+def listing(folder: Path) -> dict[str, os.stat_result]:
+    """Name -> stat of every file in ``folder`` (none if it does not exist)."""
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.stat() for entry in entries if entry.is_file()}
+
+
+def record(folder: Path, entry: dict[str, Any]) -> None:
+    """Appends ``entry`` (with ``case``, ``made_from``, ``files``); safe from several processes at once."""
+    line = b"\n" + json.dumps(entry, ensure_ascii=False).encode() + b"\n"  # a torn line before it stays alone
+    with (folder / LEDGER).open("ab", buffering=0) as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        handle.write(line)
+        os.fsync(handle.fileno())
+
+
+def entries(folder: Path) -> dict[str, dict[str, Any]]:
+    """The last entry of each case; torn or foreign lines are passed over, so their cases are done again."""
+    found: dict[str, dict[str, Any]] = {}
+    path = folder / LEDGER
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        try:
+            entry = json.loads(line)
+            found[entry["case"]] = {"case": entry["case"], "made_from": entry["made_from"], "files": dict(entry["files"])}
+        except (ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def rewrite(folder: Path, finished: Iterable[dict[str, Any]]) -> None:
+    """Replaces the ledger by one line a case."""
+    write_jsonl(folder / LEDGER, finished)
+
+
+def intact(entry: dict[str, Any], made_from: Any, root: Path, sizes: dict[str, dict[str, os.stat_result]]) -> bool:
+    """Whether a case was made from exactly ``made_from`` and its files still lie below ``root`` with their sizes.
+
+    Args:
+        entry: from `entries`; ``files`` maps paths relative to ``root`` to sizes in bytes.
+        made_from: what the case would be made from now (JSON values).
+        root: the folder that the files' paths start from.
+        sizes: a cache of `listing` by folder name, filled on the way.
+    """
+    if entry["made_from"] != made_from:
+        return False
+    for name, size in entry["files"].items():
+        folder, _, file_name = name.rpartition("/")
+        if folder not in sizes:
+            sizes[folder] = listing(root / folder)
+        if file_name not in sizes[folder] or sizes[folder][file_name].st_size != size:
+            return False
+    return True
+
+
+def remove_stale(root: Path, old: dict[str, Any] | None, kept: Iterable[str] = ()) -> None:
+    """Removes the files of an ``old`` entry that its successor does not have."""
+    for name in set(old["files"] if old else ()) - set(kept):
+        target = root / name
+        if target.resolve().is_relative_to(root.resolve()):
+            target.unlink(missing_ok=True)
