@@ -35,6 +35,16 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {first_line[0] if first_line else 'no details'}"
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out, on a GPU or not (without importing torch)."""
+    text = str(error).lower()
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text))
+    )
+
+
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Calls a script's ``main`` and leaves with its exit code; errors a user can mend become one line on stderr."""
     try:
@@ -87,6 +97,7 @@ def for_each_case(
     strict: bool = False,
     description: str = "",
     unit: str = "case",
+    on_result: Callable[[Any], None] | None = None,
 ) -> Outcome:
     """Runs ``worker(*arguments[i])`` for every case, with a progress bar; a failed case is reported and skipped.
 
@@ -98,6 +109,7 @@ def for_each_case(
         strict: stop at the first failure instead.
         description: the progress bar's title.
         unit: what a case is called in the progress bar.
+        on_result: called in this process with each return value as it comes, e.g. to note it for resuming.
 
     Raises:
         UserError: with ``strict``, the first failure.
@@ -111,6 +123,8 @@ def for_each_case(
     def settle(case: str, compute: Callable[[], Any]) -> None:
         try:
             outcome.results[case] = compute()
+            if on_result is not None:
+                on_result(outcome.results[case])
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise
