@@ -19,7 +19,7 @@ from ctrlgenaug import steps
 from ctrlgenaug.datasets import IMAGE_SIZE, SPLITS, DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import exclusive, fingerprint, load_npy, read_json, save_npy, write_json
-from ctrlgenaug.frames import read_frame
+from ctrlgenaug.preprocessing.png import read_png
 
 PRIOR_SHAPE = (256, 64, 64)
 ENCODER_SIZE = 1024  # pixels, what the encoder looks at
@@ -299,7 +299,7 @@ def extract_priors(
                 names, batch = [], []
                 for name in todo[start : start + settings.batch_size]:
                     try:
-                        batch.append(read_frame(frames[name], "Run the sampling step for this case again"))
+                        batch.append(read_png(frames[name]))
                         names.append(name)
                     except UserError as error:
                         if strict:
