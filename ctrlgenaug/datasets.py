@@ -60,6 +60,7 @@ class DatasetSpec:
         pad_short_cases: whether a case too short for one clip is padded with black (else it is dropped).
         integer_classes: whether metadata write the class as a number.
         has_text: whether metadata rows carry a text.
+        numbered_from_one: whether the frames of a case are numbered from 1 (else by the raw data's own numbers).
         patient_tag: what ends the patient's part of a case name, where a patient has several cases.
     """
 
@@ -82,6 +83,7 @@ class DatasetSpec:
     pad_short_cases: bool = True
     integer_classes: bool = False
     has_text: bool = False
+    numbered_from_one: bool = True
     patient_tag: str = ""
 
     # --- classes -------------------------------------------------------------------------------------------------
@@ -244,6 +246,7 @@ TUSC = _conventional(
     max_clips=4,
     pad_short_cases=False,
     has_text=True,
+    numbered_from_one=False,
 )
 
 _REGISTRY = {spec.data_name: spec for spec in (MOSMED, MRNET, ACDC, TUSC)}
