@@ -42,7 +42,9 @@ def main() -> int:
         help="as many patients of each class (default: as often as in the real data)",
     )
     classes.add_argument(
-        "--class_counts", type=_counts, help="patients a class, e.g. CT-0=10,CT-1=10,CT-3=4; overrides --cases"
+        "--class_counts",
+        type=_counts,
+        help="patients a class, e.g. CT-0=10,CT-1=10,CT-3=4; overrides --cases",
     )
     parser.add_argument("--slices", type=_range, help="fewest,most slices (frames) of a patient, e.g. 20,24")
     parser.add_argument(

@@ -1,7 +1,7 @@
 """Phantom chest CT: volumes in HU whose findings are those of the MosMed classes, kept apart from the anatomy.
 
 CT-0 has clear lungs, CT-1 a few small faint patches of ground glass, CT-2 to CT-4 growing bilateral consolidations.
-Anatomy (size, place and density of the lungs, heart, vessels, liver dome) differs from patient to patient in every class.
+Anatomy (size, place and density of the lungs, heart, vessels, liver dome) differs from patient to patient.
 """
 
 from __future__ import annotations
@@ -89,7 +89,9 @@ def _lungs(g: fields.Grid, rng: np.random.Generator, size: Pair, shift: Pair) ->
     return (sides[0] + sides[1]).clip(0, 1) * (1 - solid)
 
 
-def _lung_density(g: fields.Grid, rng: np.random.Generator, lungs: np.ndarray, size: Pair, shift: Pair) -> np.ndarray:
+def _lung_density(
+    g: fields.Grid, rng: np.random.Generator, lungs: np.ndarray, size: Pair, shift: Pair
+) -> np.ndarray:
     """HU (n, H, W) of healthy lung: air, a little denser at the back, and vessels that branch from the hilum."""
     (sy, sx), (oy, ox) = size, shift
     base = rng.uniform(-890, -790)  # inspiration differs: mean density alone does not give the class away
@@ -105,13 +107,15 @@ def _lung_density(g: fields.Grid, rng: np.random.Generator, lungs: np.ndarray, s
             out = 0.10 + rng.uniform(0.5, 1.1) * run ** rng.uniform(0.6, 1.0)
             y = oy + 0.02 + out * np.sin(angle) * 1.1 * sy
             x = ox + sign * (0.18 + out * np.cos(angle) * sx)
-            radius = rng.uniform(0.017, 0.028) * (1 - 0.5 * np.clip(out / 0.5, 0, 1)) * (up * (z - start) > -0.04)
+            radius = (
+                rng.uniform(0.017, 0.028) * (1 - 0.5 * np.clip(out / 0.5, 0, 1)) * (up * (z - start) > -0.04)
+            )
             fields.add_spot(vessels, g, y, x, np.maximum(radius, 1e-3), rng.uniform(0.75, 1.0))
     return density + vessels * (BLOOD - density) * (lungs > 0.5)
 
 
 def _findings(g: fields.Grid, rng: np.random.Generator, category: str, size: Pair, shift: Pair) -> np.ndarray:
-    """How far (0 to 1) disease has replaced the air, (n, H, W): smooth patches whose centres drift through the slices."""
+    """How far (0 to 1) disease has replaced the air, (n, H, W): smooth patches whose centres drift along z."""
     grade = CATEGORIES.index(category)
     patches = []
     if grade == 0:
@@ -134,7 +138,10 @@ def _findings(g: fields.Grid, rng: np.random.Generator, category: str, size: Pai
         r = rng.uniform(*radius)
         along = rng.uniform(0.16, 0.24) if grade == 1 else rng.uniform(0.18, 0.35)
         shape = fields.blob(
-            g, centre, (along, r * rng.uniform(0.8, 1.2), r * rng.uniform(0.8, 1.2)), rng.uniform(-0.25, 0.25, 2)
+            g,
+            centre,
+            (along, r * rng.uniform(0.8, 1.2), r * rng.uniform(0.8, 1.2)),
+            rng.uniform(-0.25, 0.25, 2),
         )
         patches.append(rng.uniform(*strength) * (1 - np.exp(-2.5 * shape)))
     ragged = 1 + 0.22 * fields.noise(rng, g.shape, (5, 20, 20))
@@ -153,7 +160,7 @@ def _draw_airway(volume: np.ndarray, g: fields.Grid, rng: np.random.Generator, s
 
 
 def write_study(out: Path, patient: Patient, in_plane: int = 512) -> None:
-    """Writes one study below ``out`` as MosMedData stores it: gzipped NIfTI, int16 HU, axes (left, anterior, superior)."""
+    """Writes one study below ``out`` as MosMedData stores it: gzipped NIfTI, int16 HU, axes LAS."""
     shown = draw_volume(patient.generator("study"), patient.cls, patient.slices, in_plane)
     stored = np.rot90(shown.transpose(1, 2, 0), -1)  # (W, H, slices): what step (a) turns upright again
     spacing = 360 / in_plane  # mm
@@ -172,7 +179,8 @@ def write(out: Path, patients: list[Patient], *, in_plane: int = 512, num_worker
     """Writes the studies and dataset_registry.xlsx, its rows in id order."""
     write_each(write_study, out, patients, in_plane, num_workers=num_workers)
     rows = [
-        {"study_id": p.number, "category": p.cls, "study_file": study_file(p), "mask_file": None} for p in patients
+        {"study_id": p.number, "category": p.cls, "study_file": study_file(p), "mask_file": None}
+        for p in patients
     ]
     with atomic_path(out / "dataset_registry.xlsx") as temporary:
         pandas.DataFrame(rows).to_excel(temporary, index=False)

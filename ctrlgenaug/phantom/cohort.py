@@ -69,9 +69,7 @@ def enrol(counts: Mapping[str, int], seed: int, slices: tuple[int, int], *, shuf
         patients numbered from 1; of each class the last fifth (at least one) is marked for the test split.
     """
     rng = fields.generator(seed, "cohort")
-    entries = [
-        (cls, i >= count - max(1, count // 5)) for cls, count in counts.items() for i in range(count)
-    ]
+    entries = [(cls, i >= count - max(1, count // 5)) for cls, count in counts.items() for i in range(count)]
     if shuffle:
         entries = [entries[i] for i in rng.permutation(len(entries))]
     lengths = rng.integers(slices[0], slices[1] + 1, len(entries))

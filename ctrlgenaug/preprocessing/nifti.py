@@ -51,7 +51,9 @@ def read_nifti(path: str | Path, *, allow_constant: bool = False) -> np.ndarray:
             path,
         ) from None
     if voxels.dtype.kind not in "iuf":
-        raise UserError(f"holds {voxels.dtype} values, not grey values", "Convert it to one number a voxel", path)
+        raise UserError(
+            f"holds {voxels.dtype} values, not grey values", "Convert it to one number a voxel", path
+        )
     if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
         raise UserError("holds NaN or infinite voxels", "Repair the volume", path)
     if not allow_constant and voxels.min() == voxels.max():

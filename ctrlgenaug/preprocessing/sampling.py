@@ -57,11 +57,13 @@ def uniform_clips(num_frames: int, sampling: Sampling) -> list[list[int]]:
         return [_short_case(num_frames, sampling)] if sampling.pad_short_cases and num_frames else []
     gap = (num_frames - clips * covered) // (clips - 1) if clips > 1 else 0
     step = sampling.clip_sampling_interval + 1
-    return [list(range(first, first + covered, step)) for first in (i * (covered + gap) for i in range(clips))]
+    return [
+        list(range(first, first + covered, step)) for first in (i * (covered + gap) for i in range(clips))
+    ]
 
 
 def _short_case(num_frames: int, sampling: Sampling) -> list[int]:
-    """All frames of a case too short for one clip; if they are still too many, evenly spaced ones, first and last kept."""
+    """All frames of a case too short for one clip; if still too many, evenly spaced ones, first and last kept."""
     wanted = sampling.required_clip_num
     if num_frames <= wanted:
         return list(range(num_frames))
