@@ -1,0 +1,153 @@
+"""Who learns from what: patients stay on one side, test conditions are refused, ratios are kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+from clip_home import SPEC, draw_clip, make_home, make_synthetic
+
+from ctrlgenaug import datasets
+from ctrlgenaug.classifiers import data
+from ctrlgenaug.classifiers.clips import Augmentation
+from ctrlgenaug.classifiers.data import ClipReader, Item
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.video import write_mp4
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = make_home(tmp_path_factory.mktemp("clips"))
+    make_synthetic(root, root / "synthetic")
+    return root
+
+
+def items(patients_of_class, clips=2):
+    return [
+        Item(Path(f"{label}_{p}_{c}"), label, f"{label}_{p}")
+        for label, number in enumerate(patients_of_class)
+        for p in range(number)
+        for c in range(clips)
+    ]
+
+
+def test_held_out_patients_are_whole_and_of_every_class():
+    everything = items((10, 5, 2, 1))
+    learn, choose = data.hold_out(everything, 0.2, 7)
+    assert sorted(learn + choose, key=str) == sorted(everything, key=str)
+    assert not {item.patient for item in learn} & {item.patient for item in choose}
+    patients = Counter(label for label, _ in {(item.label, item.patient) for item in choose})
+    assert patients == {0: 2, 1: 1, 2: 1}  # a class of one patient is learned from
+    assert data.hold_out(everything, 0.2, 7) == (learn, choose)
+    assert {tuple(i.patient for i in data.hold_out(everything, 0.2, seed)[1]) for seed in range(5)} != {()}
+    assert data.hold_out(everything, 0, 7) == (everything, [])
+    with pytest.raises(UserError, match="no class has two patients"):
+        data.hold_out(items((1, 1)), 0.2, 7)
+    with pytest.raises(UserError, match="validation_fraction"):
+        data.hold_out(everything, 1.0, 7)
+
+
+def test_both_frames_of_a_cardiac_patient_are_one_patient():
+    spec = datasets.get("ACDC")
+    assert spec.patient("patient001_frame01_s01") == spec.patient("patient001_frame12_s09") == "patient001"
+    assert SPEC.patient("study_0001_s16") == "study_0001"
+    assert datasets.get("TUSC").patient("Nodule43_f16") == "Nodule43"
+
+
+def test_a_patient_in_both_splits_is_refused():
+    with pytest.raises(UserError, match="in the train and in the test split, such as 0_0"):
+        data.refuse_test_patients(items((2,)), items((1,)))
+
+
+def test_synthetic_clips_carry_the_class_that_was_asked_for(root):
+    found, strangers = data.synthetic_items([root / "synthetic"], SPEC)
+    assert len(found) == 48 and not strangers
+    assert all(item.synthetic for item in found)
+    assert Counter(item.label for item in found) == {0: 16, 1: 16, 2: 16}
+
+
+def test_clips_from_test_conditions_are_refused(root, tmp_path):
+    home = root / SPEC.home
+    test = data.real_items(SPEC, home, "test")
+    folder = tmp_path / "synthetic"
+    shutil.copytree(root / "synthetic", folder)
+    data.synthetic_items([folder], SPEC, test)
+    # by name: filtered folders carry no manifest
+    leak = SPEC.clips(home, "test")[0]
+    write_mp4(folder / f"{leak.name}_{leak.cls}_66.mp4", draw_clip("CT-0", 1))
+    with pytest.raises(UserError, match="test conditions"):
+        data.synthetic_items([folder], SPEC, test)
+    (folder / f"{leak.name}_{leak.cls}_66.mp4").unlink()
+    # by the folder's own records, either of them
+    for name, text in (
+        ("settings.json", json.dumps({"split": "test"}, indent=2)),
+        ("manifest.jsonl", '{"file": "a", "split": "train"}\n{"file": "b", "split": "test"}\n'),
+    ):
+        (folder / name).write_text(text)
+        with pytest.raises(UserError, match="test conditions"):
+            data.synthetic_items([folder], SPEC, [])
+        (folder / name).write_text(text.replace('"test"', '"train"'))
+        assert len(data.synthetic_items([folder], SPEC, [])[0]) == 48
+
+
+def test_strangers_and_empty_folders(root, tmp_path):
+    write_mp4(tmp_path / "holiday.mp4", draw_clip("CT-0", 1))
+    with pytest.raises(UserError, match="holds no synthetic clip of MosMed"):
+        data.synthetic_items([tmp_path], SPEC)
+    write_mp4(tmp_path / "study_0001_s01_CT-0_66.mp4", draw_clip("CT-0", 1))
+    found, strangers = data.synthetic_items([tmp_path, root / "synthetic"], SPEC)
+    assert len(found) == 49 and strangers == ["holiday.mp4"]
+    with pytest.raises(UserError, match="is not a folder"):
+        data.synthetic_items([tmp_path / "none"], SPEC)
+
+
+def test_the_ratio_draws_evenly_from_the_classes():
+    synthetic = items((10, 10, 2), clips=1)
+    taken = data.take_ratio(synthetic, 6, 1.5, seed=3)
+    assert Counter(item.label for item in taken) in ({0: 4, 1: 3, 2: 2}, {0: 3, 1: 4, 2: 2})
+    assert taken == [item for item in synthetic if item in taken]  # in the folder's order
+    assert taken == data.take_ratio(synthetic, 6, 1.5, seed=3) != data.take_ratio(synthetic, 6, 1.5, seed=4)
+    assert data.take_ratio(synthetic, 6, None, 3) == synthetic
+    assert len(data.take_ratio(synthetic, 6, 99, 3)) == 22 and data.take_ratio(synthetic, 6, 0, 3) == []
+
+
+def test_batches_do_not_depend_on_threads_or_memory(root):
+    clips = data.real_items(SPEC, root / SPEC.home, "train")[:5]
+    order = [3, 0, 4, 1, 2]
+
+    def batches(**how):
+        reader = ClipReader(clips, 48, 8, **how)
+        for _ in range(2):  # the second pass comes from memory
+            result = list(reader.batches(order, 2, Augmentation(), (1, 2)))
+        return result
+
+    one, other = batches(threads=1, cache_gb=0), batches(threads=4)
+    assert len(one) == 2  # a last batch of one clip has no batch statistics
+    for (clip, label), (same, same_label) in zip(one, other, strict=True):
+        assert clip.shape == (2, 1, 8, 48, 48) and clip.dtype == np.float32
+        np.testing.assert_array_equal(clip, same)
+        np.testing.assert_array_equal(label, same_label)
+    assert [label.tolist() for _, label in one] == [
+        [clips[3].label, clips[0].label],
+        [clips[4].label, clips[1].label],
+    ]
+    plain = list(ClipReader(clips, 48, 8).batches(order, 2))
+    assert [len(clip) for clip, _ in plain] == [2, 2, 1]
+    assert list(ClipReader(clips, 48, 8).batches([], 2)) == []
+
+
+def test_a_missing_clip_is_named(root, tmp_path):
+    shutil.copytree(root / SPEC.home, tmp_path / SPEC.home)
+    clip = SPEC.clips(tmp_path / SPEC.home, "train")[0]
+    path = tmp_path / SPEC.home / SPEC.clips_dir / clip.file_name
+    path.write_bytes(b"not a video")
+    reader = ClipReader(data.real_items(SPEC, tmp_path / SPEC.home, "train"), 48, 8)
+    with pytest.raises(UserError, match="is not a readable video"):
+        list(reader.batches([1, 0], 2))
+    path.unlink()
+    with pytest.raises(UserError, match=clip.file_name):
+        data.real_items(SPEC, tmp_path / SPEC.home, "train")

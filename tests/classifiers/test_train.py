@@ -1,0 +1,201 @@
+"""train_classifier.py as a user runs it, and the loop's exact continuation."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from clip_home import SPEC, make_home, make_synthetic
+
+from ctrlgenaug import classifiers
+from ctrlgenaug.classifiers import data
+from ctrlgenaug.classifiers.data import ClipReader
+from ctrlgenaug.classifiers.run import RunSettings, train_and_test
+from ctrlgenaug.classifiers.train import Fit, FitSettings, Stage, plan_stages, predict
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.video import read_video
+
+COMMON = ("--data_name", "MosMed", "--classifier", "tiny", "--input_size", "32", "--device", "cpu")
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = make_home(tmp_path_factory.mktemp("clips"), train=6, test=3)
+    make_synthetic(root, root / "synthetic", each=1)
+    return root
+
+
+def test_the_script_learns_reports_and_is_done_once(root, run_script):
+    command = (*COMMON, "--epochs", "12", "--output_dir", "run", "--class_weights", "--balanced_sampling")
+    result = run_script("train_classifier.py", *command, cwd=root, env=ONE_THREAD)
+    last = result.stdout.strip().splitlines()[-1]
+    assert last.startswith("classifier is in run/classifier.pth")
+    metrics = json.loads((root / "run/metrics.json").read_text())
+    assert metrics["test"]["clip"]["accuracy"] > 0.8
+    assert metrics["test"]["clip"]["count"] == 18 and metrics["test"]["patient"]["count"] == 9
+    assert metrics["clips"]["train"] == {"CT-0": 10, "CT-1": 10, "CT-234": 10}
+    assert metrics["clips"]["validation"] == {"CT-0": 2, "CT-1": 2, "CT-234": 2}
+    for name in ("metrics.md", "confusion_matrix.png", "curves.png", "stats.jsonl"):
+        assert (root / "run" / name).stat().st_size > 0
+    assert not (root / "run/state.pt").exists()
+
+    # the checkpoint gives the very predictions that were reported
+    model, info = classifiers.load(root / "run/classifier.pth")
+    assert info["classes"] == list(SPEC.classes) and info["settings"]["fit"]["class_weights"]
+    rows = list(csv.DictReader((root / "run/predictions.csv").open()))
+    folder = root / SPEC.home / SPEC.clips_dir
+    logits = classifiers.score(model, (read_video(folder / row["file_name"]) for row in rows))
+    found = classifiers.probabilities(logits)
+    reported = np.array([[float(row[f"p_{cls}"]) for cls in SPEC.classes] for row in rows])
+    np.testing.assert_allclose(found, reported, atol=2e-4)
+
+    again = run_script("train_classifier.py", *command, cwd=root, env=ONE_THREAD)
+    assert "was finished already" in again.stdout
+    other = run_script("train_classifier.py", *command, "--seed", "5", cwd=root, code=2, env=ONE_THREAD)
+    assert "other settings" in other.stderr and "--fresh" in other.stderr and "Traceback" not in other.stderr
+
+
+def test_joint_and_pretraining(root):
+    synthetic = (str(root / "synthetic"),)
+    fit = FitSettings(max_steps=3)
+    common = {"classifier": "tiny", "input_size": 32, "epochs": 2, "synthetic_dirs": synthetic, "fit": fit}
+    joint = train_and_test(
+        SPEC, root / SPEC.home, RunSettings(paradigm="joint", synthetic_ratio=0.5, **common), root / "joint"
+    )
+    assert joint["clips"]["synthetic"] == {"CT-0": 5, "CT-1": 5, "CT-234": 5}
+    assert joint["synthetic_left_out"] == 6  # made from held-out patients' conditions
+    train_and_test(
+        SPEC, root / SPEC.home, RunSettings(paradigm="pretrain_finetune", **common), root / "pretrained"
+    )
+    stages = [json.loads(line) for line in (root / "pretrained/stats.jsonl").read_text().splitlines()]
+    assert [row["stage"] for row in stages] == ["pretrain", "finetune"]
+    assert stages[1]["lr"] == pytest.approx(stages[0]["lr"] / 10)
+
+
+def test_paradigms_say_what_they_need():
+    how = {"epochs": 1, "pretrain_epochs": 1, "lr": 1e-3, "finetune_lr": 1e-4}
+    with pytest.raises(UserError, match="needs synthetic clips"):
+        plan_stages("joint", [1], [], **how)
+    with pytest.raises(UserError, match="real clips alone"):
+        plan_stages("baseline", [1], [2], **how)
+    assert [(s.items, s.lr) for s in plan_stages("pretrain_finetune", [1], [2], **how)] == [
+        ([2], 1e-3),
+        ([1], 1e-4),
+    ]
+    assert plan_stages("joint", [1], [2], **how)[0].items == [1, 2]
+
+
+class Stop(Exception):
+    """Ends a run from inside, as a kill would."""
+
+
+def _fit(root, folder, settings=None, stop_after=None):
+    real = data.real_items(SPEC, root / SPEC.home, "train")
+    learn, choose = data.hold_out(real, 0.2, 0)
+    torch.manual_seed(11)
+    model = classifiers.build("tiny", 3, 32)
+    folder.mkdir(exist_ok=True)
+    rows = []
+
+    def report(row):
+        rows.append(row)
+        if len(rows) == stop_after:
+            raise Stop
+
+    fit = Fit(
+        model,
+        [Stage("one", learn[::2], 2, 1e-3), Stage("two", learn, 3, 1e-3)],
+        choose,
+        3,
+        settings or FitSettings(seed=4),
+        folder,
+        {"input_size": 32, "num_frames": 8},
+        report,
+    )
+    try:
+        fit.run()
+    except Stop:
+        return None
+    return fit
+
+
+@pytest.mark.parametrize("stop_after", [1, 2, 4])
+def test_a_stopped_run_continues_exactly(root, tmp_path, stop_after):
+    torch.set_num_threads(1)
+    whole = _fit(root, tmp_path / "whole")
+    assert _fit(root, tmp_path / "parts", stop_after=stop_after) is None
+    parts = _fit(root, tmp_path / "parts")
+    for key, value in whole.model.weights().items():
+        torch.testing.assert_close(parts.model.weights()[key], value, rtol=0, atol=0, msg=key)
+
+    def without_time(rows):
+        return [{key: value for key, value in row.items() if key != "clips_per_second"} for row in rows]
+
+    assert without_time(parts.progress.rows) == without_time(whole.progress.rows)
+
+
+def test_the_best_epoch_is_what_remains(root, tmp_path):
+    fit = _fit(root, tmp_path / "run")
+    rows = [row for row in fit.progress.rows if row["stage"] == "two"]
+    best = max(rows, key=lambda row: (row["validation_balanced_accuracy"], -row["validation_loss"]))
+    assert fit.progress.best_epoch == best["epoch"]
+    reader = ClipReader(data.hold_out(data.real_items(SPEC, root / SPEC.home, "train"), 0.2, 0)[1], 32, 8)
+    labels, logits = predict(fit.model, reader, "cpu", 4)
+    chances = classifiers.probabilities(logits)
+    assert -np.log(chances[np.arange(len(labels)), labels]).mean() == pytest.approx(
+        best["validation_loss"], rel=1e-3
+    )
+
+
+def test_patience_ends_a_stage(root, tmp_path):
+    # with a learning rate of 0 nothing but batch statistics changes, so an early epoch stays the best
+    real = data.real_items(SPEC, root / SPEC.home, "train")
+    learn, choose = data.hold_out(real, 0.2, 0)
+    model = classifiers.build("tiny", 3, 32)
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm3d):
+            layer.momentum = 0.0
+    settings = FitSettings(patience=2)
+    stage = Stage("real", learn[::4], 30, 0.0)
+    fit = Fit(
+        model, [stage], choose, 3, settings, tmp_path, {"input_size": 32, "num_frames": 8}, lambda row: None
+    )
+    assert len(fit.run().rows) == 3
+
+
+def test_class_weights_and_balanced_order():
+    fit = Fit.__new__(Fit)
+    fit.settings, fit.num_classes, fit.device = (
+        FitSettings(class_weights=True, balanced_sampling=True),
+        3,
+        "cpu",
+    )
+    labels = np.array([0] * 90 + [1] * 10)
+    np.testing.assert_allclose(fit._loss(labels).weight, [100 / 180, 100 / 20, 0], rtol=1e-6)
+    drawn = labels[np.concatenate([fit._order(labels, (0, 0, epoch)) for epoch in range(50)])]
+    assert 0.45 < drawn.mean() < 0.55
+
+
+def test_bad_input_is_one_line(root, tmp_path, run_script):
+    def fails(*arguments):
+        result = run_script("train_classifier.py", *arguments, cwd=root, code=2, env=ONE_THREAD)
+        assert result.stderr.count("\n") == 1 and result.stderr.startswith("error: ")
+        return result.stderr
+
+    assert "Did you mean MosMed" in fails("--data_name", "MosMedd")
+    assert "Run the step that writes it first" in fails("--data_root", str(tmp_path))
+    assert "--epochs 0" in fails(*COMMON, "--epochs", "0")
+    assert "needs synthetic clips" in fails(
+        *COMMON, "--paradigm", "joint", "--output_dir", str(tmp_path / "x")
+    )
+
+
+def test_a_damaged_state_says_what_to_do(root, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/state.pt").write_bytes(b"torn")
+    with pytest.raises(UserError, match="Delete it to start over"):
+        _fit(root, tmp_path / "run")
