@@ -1,0 +1,13 @@
+"""Step (b) for TUSC: consecutive frames to clips of 8 frames (method, section 3)."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from ctrlgenaug import steps
+from ctrlgenaug.datasets import TUSC
+from ctrlgenaug.preprocessing.clips import main
+
+if __name__ == "__main__":
+    steps.run(lambda: main(TUSC, "TUSC/sample_videos.py", "--all_frames_dir"))
