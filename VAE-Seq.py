@@ -40,7 +40,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=3407, help="of the sampling (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="cpu, cuda:N or auto (default: auto)")
     parser.add_argument(
-        "--batch_size", type=int, default=8, help="clips at once on a GPU (default: %(default)s)"
+        "--batch_size", type=int, default=4, help="clips at once on a GPU (default: %(default)s)"
     )
     parser.add_argument("--no_cache", action="store_true", help="keep no latents")
     return parser.parse_args()

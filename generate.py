@@ -135,9 +135,9 @@ def main() -> int:
     numbers = arguments.parse_numbers(options.predifined_sampled_num, classes)
     shard = arguments.parse_shard(options.shard)
     clips = spec.clips(spec.home_in(options.data_root), options.split)
-    samples = plan.take_shard(plan.make_plan(clips, classes, numbers, options.seed), *shard)
+    samples = plan.make_plan(clips, classes, numbers, options.seed)
     if options.dry_run:
-        print(*(sample.file_name for sample in samples), sep="\n")
+        print(*(sample.file_name for sample in plan.take_shard(samples, *shard)), sep="\n")
         return 0
     if options.model_path is None:
         raise UserError("--sequence_model_path is missing", "Give the trained sequence model's folder")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,17 @@ EXAMPLE = """python benchmarks/generation.py --workers 1 2 --batches 1 4 --video
   python benchmarks/generation.py --model_path sequence_model_MosMed --data_root . --devices 0 --steps 200"""
 
 
-def timed(script: str, *arguments: object, cwd: Path) -> tuple[float, int]:
-    """Runs a script; (seconds, peak memory of its largest process in MB)."""
+@dataclass(frozen=True)
+class Cost:
+    """Of one run of a script: wall-clock seconds, CPU seconds of all its processes, MB of the largest one."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: int
+
+
+def timed(script: str, *arguments: object, cwd: Path) -> Cost:
+    """Runs a script."""
     began = time.perf_counter()
     with tempfile.TemporaryFile() as errors:
         command = [sys.executable, str(ROOT / script), *map(str, arguments)]
@@ -39,7 +49,7 @@ def timed(script: str, *arguments: object, cwd: Path) -> tuple[float, int]:
             errors.seek(0)
             last = errors.read().decode(errors="replace").strip().splitlines()[-1:]
             raise UserError(f"{script} failed ({' '.join(last)})", "Run it by hand to see why")
-    return time.perf_counter() - began, usage.ru_maxrss // 1024
+    return Cost(time.perf_counter() - began, usage.ru_utime + usage.ru_stime, usage.ru_maxrss // 1024)
 
 
 def make_world(folder: Path, clips: int) -> None:
@@ -82,7 +92,7 @@ def measure_generation(
 ) -> None:  # fmt: skip
     """Prints seconds a clip against workers and batch, start-up (measured with one sample) taken off."""
     print(f"generation: {clips} clips, {denoising_steps} DDIM steps, device {devices}")
-    print(f"{'workers':>10}{'batch':>10}{'start, s':>10}{'s a clip':>10}{'clips/h':>10}")
+    print(f"{'workers':>10}{'batch':>10}{'start, s':>10}{'s a clip':>10}{'CPU s/clip':>12}{'peak MB':>10}")
     base = ("--sequence_model_path", model, "--data_root", data_root, "--class_label", "CT-0")
     base += ("--num_inference_steps", denoising_steps, "--device_id_list", devices)
     for number in workers:
@@ -94,22 +104,24 @@ def measure_generation(
             "--predifined_sampled_num",
             1,
         )
-        first, _ = timed("generate.py", *base, *one, cwd=folder)
+        first = timed("generate.py", *base, *one, cwd=folder)
         for batch in batches:
             many = ("--output_dir", folder / f"many-{number}-{batch}", "--num_workers", number)
             many += ("--batch_size", batch, "--predifined_sampled_num", clips)
-            seconds, _ = timed("generate.py", *base, *many, cwd=folder)
-            # `first` holds one clip: (seconds - first) is the rest, made by all workers side by side
-            each = max(seconds - first, 0) / max(clips - number, 1)
+            whole = timed("generate.py", *base, *many, cwd=folder)
+            # `first` holds the start and one clip; the rest is made by all workers side by side
+            rest = max(clips - number, 1)
+            each = max(whole.seconds - first.seconds, 0) / rest
+            cpu = max(whole.cpu_seconds - number * first.cpu_seconds, 0) / rest
             print(
-                f"{number:>10}{batch:>10}{first:>10.1f}{each:>10.2f}{3600 / max(each, 1e-9):>10.0f}",
+                f"{number:>10}{batch:>10}{first.seconds:>10.1f}{each:>10.2f}{cpu:>12.2f}{whole.peak_mb:>10}",
                 flush=True,
             )
 
 
 def measure_quality(folder: Path, model: Path, videos: list[int], device: str) -> None:
     """Prints seconds and peak memory of VAE-Seq, VAE-Seq again from its cache, and the filter without a classifier."""
-    print(f"{'videos':>10}  {'step':<34}{'s':>8}{'peak MB':>10}")
+    print(f"{'videos':>10}  {'step':<34}{'s':>8}{'CPU s':>8}{'peak MB':>10}")
     noise = np.random.default_rng(0)
     for number in videos:
         clips = folder / f"clips-{number}"
@@ -124,8 +136,11 @@ def measure_quality(folder: Path, model: Path, videos: list[int], device: str) -
             ("VAE-Seq again", "VAE-Seq.py", score),
             ("filter, within and between", "noisy_data_filter.py", keep),
         ):
-            seconds, peak = timed(script, *arguments, cwd=folder)
-            print(f"{number:>10}  {step:<34}{seconds:>8.1f}{peak:>10}", flush=True)
+            cost = timed(script, *arguments, cwd=folder)
+            print(
+                f"{number:>10}  {step:<34}{cost.seconds:>8.1f}{cost.cpu_seconds:>8.1f}{cost.peak_mb:>10}",
+                flush=True,
+            )
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from cond2video.model_folder import ModelFolder, find_model_folder, trained_with
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.generation.arguments import share_devices
-from ctrlgenaug.generation.plan import Sample, folder_name
+from ctrlgenaug.generation.plan import Sample, folder_name, take_shard
 from ctrlgenaug.generation.run import Work, draw_contact_sheets, fill_folder
 from ctrlgenaug.steps import Outcome
 
@@ -73,7 +73,13 @@ class Request:
 def generate_folder(
     samples: Sequence[Sample], spec: DatasetSpec, request: Request, shard: tuple[int, int] = (1, 1)
 ) -> tuple[Outcome, Path]:
-    """Makes what is missing of ``samples``; returns what became of them and the folder.
+    """Makes what is missing of a shard of the plan; returns what became of it and the folder.
+
+    Args:
+        samples: the whole plan, of which the contact sheets show what is there.
+        spec: the data set.
+        request: what the command line asks for.
+        shard: (index from 1, count) of the part to make.
 
     Raises:
         UserError: see `ctrlgenaug.generation.run.fill_folder` and `cond2video.model_folder.find_model_folder`.
@@ -104,9 +110,10 @@ def generate_folder(
         "num_frames": request.num_frames,
         **{key: settings[key] for key in ("scheduler", "num_inference_steps", "guidance_scale", "dtype")},
     }
-    devices = _places(request, model, len(samples))
+    own = take_shard(samples, *shard)
+    devices = _places(request, model, len(own))
     work = Work(FACTORY, arguments, devices, request.batch_size, shard, settings, request.lossless)
-    outcome = fill_folder(samples, folder, work)
+    outcome = fill_folder(own, folder, work)
     draw_contact_sheets(folder, samples)
     return outcome, folder
 

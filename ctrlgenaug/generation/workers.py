@@ -25,7 +25,7 @@ import numpy as np
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.generation.plan import Sample
-from ctrlgenaug.steps import describe
+from ctrlgenaug.steps import describe, is_out_of_memory
 from ctrlgenaug.video import write_mp4
 
 MOST_ATTEMPTS = 2
@@ -263,16 +263,6 @@ class Pool:
 
 
 # --- in the worker ---
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory ran out, on a GPU or not (without importing torch)."""
-    text = str(error).lower()
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text))
-    )
 
 
 def _leave_with_parent() -> None:

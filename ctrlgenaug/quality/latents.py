@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from tqdm import tqdm
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import load_npy, save_npy
+from ctrlgenaug.steps import is_out_of_memory
 from ctrlgenaug.video import read_video
 
 CACHE = ".latents"
@@ -79,9 +82,11 @@ class LatentStore:
 
         Holds ``batch_size`` videos at a time, however many there are.
         """
-        for start in range(0, len(videos), self.batch_size):
+        start = 0
+        while start < len(videos):  # the batch may shrink on the way
             chunk = videos[start : start + self.batch_size]
             yield from zip(chunk, self._chunk(chunk), strict=True)
+            start += len(chunk)
 
     def _chunk(self, videos: Sequence[Path]) -> list[np.ndarray | UserError]:
         results: list[np.ndarray | UserError | None] = [None] * len(videos)
@@ -115,11 +120,20 @@ class LatentStore:
             return None  # damaged: compute it again
 
     def _encode(self, clips: Sequence[np.ndarray], digests: Sequence[str]) -> list[np.ndarray]:
+        try:
+            return self._encode_together(clips, digests)
+        except RuntimeError as error:
+            if len(clips) == 1 or not is_out_of_memory(error):
+                raise
+        self.batch_size = middle = len(clips) // 2
+        tqdm.write(f"note: out of memory: going on with {middle} clips at once", file=sys.stderr)
+        return self._encode(clips[:middle], digests[:middle]) + self._encode(clips[middle:], digests[middle:])
+
+    def _encode_together(self, clips: Sequence[np.ndarray], digests: Sequence[str]) -> list[np.ndarray]:
         import torch
 
         if self._vae is None:
             self._vae = self._load_vae()
-        self.computed += len(clips)
         dtype = next(self._vae.parameters()).dtype
         pixels = torch.from_numpy(np.concatenate(clips))[:, None].float() / 255  # (B*F, 1, H, W)
         if self.settings.pixel_range == "model":
@@ -136,6 +150,7 @@ class LatentStore:
             ]
             latents = latents + torch.cat(noise)
         halves = latents.to(torch.float16).split([len(clip) for clip in clips])
+        self.computed += len(clips)
         return [part.numpy().copy() for part in halves]
 
     def _noise_seed(self, digest: str) -> int:

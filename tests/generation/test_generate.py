@@ -81,7 +81,7 @@ def test_shards_equal_the_whole(whole, world, repository, tmp_path):
         )
         for i in (1, 2, 3)
     ]
-    assert [shard.wait(120) for shard in shards] == [0, 0, 0]
+    assert [shard.wait(600) for shard in shards] == [0, 0, 0]
     assert contents(tmp_path / "out") == contents(whole)
     rows = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
     assert {row["file"] for row in rows} == NAMES
@@ -138,10 +138,6 @@ def test_test_conditions_need_a_word(world, run_script):
         (["--sequence_model_path", "model", "--user_defined_conditions", "imege"], "not a condition"),
         (["--sequence_model_path", "model", "--text", "metadata"], "MosMed has no texts"),
         (["--sequence_model_path", "model", "--num_inference_steps", "0"], "is too small"),
-        (
-            ["--sequence_model_path", "model", "--device_id_list", "cuda:99"],
-            "device cuda:99 does not exist here",
-        ),
         (["--shard", "3/2"], "shard 3/2 does not exist"),
     ],
 )

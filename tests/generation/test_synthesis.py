@@ -71,10 +71,18 @@ def test_longer_and_shorter_clips(world):
     assert len(frames(synthesiser(world, (), num_frames=6), SAMPLE)[0]) == 6
 
 
-@pytest.mark.parametrize("scheduler", ["dpmsolver++", "unipc"])
-def test_fast_solvers(world, scheduler):
-    clip = frames(synthesiser(world, scheduler=scheduler, num_inference_steps=2), SAMPLE)[0]
-    assert clip.std() > 0
+@pytest.mark.parametrize(
+    "settings",
+    [{"scheduler": "dpmsolver++"}, {"scheduler": "unipc"}, {"dtype": "bfloat16"}, {"guidance_scale": 1.0}],
+)
+def test_other_settings(world, settings):
+    clip = frames(synthesiser(world, **settings), SAMPLE)[0]
+    assert clip.shape == (8, 256, 256) and clip.std() > 1
+
+
+def test_a_device_that_is_not_there(world):
+    with pytest.raises(UserError, match="device cuda:99 does not exist here"):
+        SequenceSynthesiser("cuda:99", str(world / "model"), "MosMed", ".", ())
 
 
 def test_damaged_conditions_are_named(world):

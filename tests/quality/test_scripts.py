@@ -94,7 +94,6 @@ def test_a_broken_video_is_named(world, synthetic, run_script):
         ("VAE-Seq.py", ["--synthetic_dir", "nowhere"], "nowhere: is not a folder"),
         ("VAE-Seq.py", ["--synthetic_dir", "model"], "holds no clip"),
         ("VAE-Seq.py", ["--vae_path", "synthetic"], "holds no VAE"),
-        ("VAE-Seq.py", ["--device", "cuda:99"], "does not exist here"),
         ("noisy_data_filter.py", [], "--classifier_checkpoint is missing"),
         ("noisy_data_filter.py", ["--inter_threshold", "98"], "98 in the official code means 0.98"),
         ("noisy_data_filter.py", ["--levels", "semantics"], "is not a level"),

@@ -124,6 +124,27 @@ def test_a_second_run_encodes_nothing_and_scores_the_same(vae, folder):
     assert vae_seq.score_videos(store_of(vae, folder), videos).results != scores
 
 
+def test_out_of_memory_halves_the_batch(vae, folder, capfd):
+    class Small(torch.nn.Module):
+        """A VAE for which three clips are too many."""
+
+        def __init__(self):
+            super().__init__()
+            self.inner = vae
+
+        def encode(self, pixels):
+            if len(pixels) > 16:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return self.inner.encode(pixels)
+
+    videos = vae_seq.list_videos(folder)
+    store = LatentStore(Small, "tiny", None)
+    store.batch_size = 4
+    scores = vae_seq.score_videos(store, videos).results
+    assert scores == vae_seq.score_videos(store_of(vae, None), videos).results
+    assert store.batch_size == 2 and "out of memory" in capfd.readouterr().err
+
+
 def test_bad_videos_are_named_and_the_rest_scored(vae, folder, capfd):
     (folder / "broken_CT-0_1.mp4").write_bytes(b"not a video")
     (folder / "empty_CT-0_1.mp4").touch()
