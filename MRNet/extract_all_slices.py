@@ -60,7 +60,7 @@ def read_labels(root: Path, split: str) -> tuple[list[Case], dict[str, str]]:
 def main() -> int:
     """Parses the command line and runs the step."""
     parser = steps.parser(
-        "Step (a) for MRNet: turn the sagittal series into 256 x 256 slices; train/ becomes the train split, valid/ the "
+        "Step (a) for MRNet: turn the sagittal series into 256 x 256 slices; train/ is the train split, valid/ the "
         "test split. Run it inside MRNet/; finished series are passed over.",
         "cd MRNet && python extract_all_slices.py --num_workers 8",
     )

@@ -38,7 +38,7 @@ def read_frames(case: Case) -> dict[int, np.ndarray]:
 def main() -> int:
     """Parses the command line and runs the step."""
     parser = steps.parser(
-        "Step (a), second part, for TUSC: keep of each nodule the run of consecutive frames from its first frame on, so "
+        "Step (a), second part, for TUSC: keep the run of consecutive frames from a nodule's first frame on, so "
         "that clips never jump. Run it inside TUSC/.",
         "cd TUSC && python save_all_consecutive_images.py",
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import exclusive, read_json, write_json
-from ctrlgenaug.phantom import chest, cohort
+from ctrlgenaug.phantom import chest, cohort, heart, knee, thyroid
 
 RECORD = "phantom.json"  # written last: its presence says that the data set is whole
 
@@ -23,6 +23,7 @@ class Format:
     Attributes:
         frequencies: how often each raw class occurs in the real data.
         merged: raw classes that the split treats as one; each group needs two patients.
+        fewest: patients below which the split cannot give every class to both parts.
         slices: default fewest and most slices or frames.
         shuffle: whether classes are mixed in the tables' order.
         write: writes patients and tables below a folder.
@@ -31,6 +32,7 @@ class Format:
 
     frequencies: Mapping[str, int]
     merged: tuple[tuple[str, ...], ...]
+    fewest: int
     slices: tuple[int, int]
     shuffle: bool
     write: Callable[..., None]
@@ -41,10 +43,32 @@ FORMATS = {
     "MosMed": Format(
         {"CT-0": 254, "CT-1": 684, "CT-2": 125, "CT-3": 45, "CT-4": 2},
         (("CT-0",), ("CT-1",), ("CT-2", "CT-3", "CT-4")),
+        11,
         (20, 60),
         False,
         chest.write,
         "MosMedData/extract_all_slices.py",
+    ),
+    "MRNet": Format(
+        {"0": 988, "1": 262}, (("0",), ("1",)), 4, (15, 52), True, knee.write, "MRNet/extract_all_slices.py"
+    ),
+    "ACDC": Format(
+        dict.fromkeys(heart.GROUPS, 30),
+        tuple((group,) for group in heart.GROUPS),
+        10,
+        (8, 18),
+        True,
+        heart.write,
+        "ACDC/extract_all_slices.py",
+    ),
+    "TUSC": Format(
+        {"TR2": 1, "TR3": 1, "TR4": 2, "TR5": 2},  # each class alike: the films are what matters here
+        (("TR2", "TR3"), ("TR4",), ("TR5",)),
+        7,
+        (20, 70),
+        True,
+        thyroid.write,
+        "TUSC/extract_all_images.py",
     ),
 }
 
@@ -55,6 +79,11 @@ def class_counts(data_name: str, cases: int, balance: bool = False) -> dict[str,
     Classes that the split merges count as one class; each gets at least two patients, because the split is stratified.
     """
     form = FORMATS[data_name]
+    if cases < form.fewest:
+        raise UserError(
+            f"{cases} cases of {data_name} cannot be split into train and test with every class in both",
+            f"Give --cases {form.fewest} or more, or --class_counts",
+        )
     weights = {
         " ".join(group): 1.0 if balance else float(sum(form.frequencies[cls] for cls in group))
         for group in form.merged

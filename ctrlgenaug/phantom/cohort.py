@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrlgenaug.errors import UserError
 from ctrlgenaug.phantom import fields
 from ctrlgenaug.steps import for_each_case
 
@@ -37,16 +36,7 @@ class Patient:
 
 
 def share(cases: int, weights: Mapping[str, float], least: int = 0) -> dict[str, int]:
-    """Divides ``cases`` among classes in proportion to ``weights`` (largest remainders), at least ``least`` to each.
-
-    Raises:
-        UserError: there are too few cases for that.
-    """
-    if cases < least * len(weights):
-        raise UserError(
-            f"{cases} cases cannot be split into train and test for {len(weights)} classes",
-            f"Give --cases {least * len(weights)} or more",
-        )
+    """Divides ``cases`` among classes in proportion to ``weights`` (largest remainders), at least ``least`` to each."""
     total = sum(weights.values())
     exact = {cls: (cases - least * len(weights)) * weight / total for cls, weight in weights.items()}
     counts = {cls: least + int(value) for cls, value in exact.items()}

@@ -47,6 +47,7 @@ def ellipse(
     g: Grid, cy: Numbers, cx: Numbers, ry: Numbers, rx: Numbers, *, power: float = 2, soft: float = 0.04
 ) -> np.ndarray:
     """A filled (super-)ellipse, 1 inside, 0 outside, its edge ``soft`` wide in grid units."""
+    ry, rx = np.maximum(ry, 1e-4), np.maximum(rx, 1e-4)  # an ellipse may shrink to nothing
     radius = (np.abs((g.y - cy) / ry) ** power + np.abs((g.x - cx) / rx) ** power) ** (1 / power)
     return np.clip(0.5 - (radius - 1) * np.minimum(ry, rx) / soft, 0, 1).astype(np.float32)
 
