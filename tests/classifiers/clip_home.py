@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -56,4 +57,4 @@ def make_synthetic(root: Path, folder: Path, each: int = 2, first_seed: int = 66
 
 def hash_of(name: str) -> int:
     """A number that depends on ``name`` alone."""
-    return int.from_bytes(name.encode(), "big") % (1 << 31)
+    return zlib.crc32(name.encode())

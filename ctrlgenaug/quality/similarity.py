@@ -1,0 +1,96 @@
+"""How alike clips are: diversity of a set, and whether synthetic clips repeat training clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+THUMBNAIL = 32  # pixels; the scale of the latents
+CHUNK = 256  # clips compared at once
+
+
+def thumbnail(frames: np.ndarray) -> np.ndarray:
+    """(F, H, W) uint8 -> (F, 32, 32) float32 by area averaging: what pixel distances are measured on."""
+    size = (THUMBNAIL, THUMBNAIL)
+    return np.stack([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames]).astype(
+        np.float32
+    )
+
+
+def pixel_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Root mean square difference of thumbnails in grey values: (N, ...), (M, ...) -> (N, M)."""
+    a, b = (part.reshape(len(part), -1).astype(np.float64) for part in (one, other))
+    squares = (a * a).sum(1)[:, None] + (b * b).sum(1) - 2 * a @ b.T
+    return np.sqrt(np.maximum(squares, 0) / a.shape[1])
+
+
+def cosine_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """1 - mean over frames of the cosine of their vectors: (N, F, ...), (M, F, ...) -> (N, M)."""
+
+    def directions(part: np.ndarray) -> np.ndarray:
+        flat = part.reshape(len(part), part.shape[1], -1).astype(np.float32)
+        flat = flat / np.maximum(np.linalg.norm(flat, axis=2, keepdims=True), 1e-8)
+        return flat.reshape(len(part), -1) / np.sqrt(np.float32(part.shape[1]))
+
+    b = directions(other)
+    rows = [directions(one[start : start + CHUNK]) @ b.T for start in range(0, len(one), CHUNK)]
+    return 1 - np.concatenate(rows) if rows else np.zeros((0, len(other)))
+
+
+def mean_pairwise(distances: np.ndarray) -> float | None:
+    """Mean over pairs of different clips of one set; None for fewer than two.
+
+    Args:
+        distances: (N, N), symmetric.
+    """
+    number = len(distances)
+    if number < 2:
+        return None
+    return float((distances.sum() - np.trace(distances)) / (number * (number - 1)))
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """The nearest training clip of every synthetic one.
+
+    Attributes:
+        index: (N,) position of the nearest real clip.
+        distance: (N,) to it.
+        reference: (M,) distance of every real clip to the nearest clip of another patient.
+        threshold: a distance below it is called a copy: the given quantile of ``reference``.
+        flagged: (N,) bool.
+    """
+
+    index: np.ndarray
+    distance: np.ndarray
+    reference: np.ndarray
+    threshold: float
+    flagged: np.ndarray
+
+
+def nearest_real(
+    to_real: np.ndarray, among_real: np.ndarray, patients: Sequence[str], quantile: float = 0.01
+) -> Nearest | None:
+    """Finds synthetic clips that lie nearer to a training clip than clips of different patients lie to each other.
+
+    Args:
+        to_real: (N, M) distances of synthetic to real clips.
+        among_real: (M, M) distances among the real clips.
+        patients: (M,) whose each real clip is.
+        quantile: of the reference distances, below which a synthetic clip is flagged.
+
+    Returns:
+        None where there are no synthetic clips, or fewer than two patients to take the reference from.
+    """
+    names = np.asarray(patients)
+    other = names[:, None] != names[None, :]
+    if not len(to_real) or not other.any():
+        return None
+    reference = np.where(other, among_real, np.inf).min(1)
+    threshold = float(np.quantile(reference, quantile))
+    index = to_real.argmin(1)
+    distance = to_real[np.arange(len(to_real)), index]
+    return Nearest(index, distance, reference, threshold, distance < threshold)
