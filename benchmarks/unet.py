@@ -92,15 +92,15 @@ def make_inputs(batch: int, frames: int, device: str) -> dict[str, torch.Tensor]
     return {name: value.to(device) for name, value in made.items()}
 
 
-def timed(function: Callable[[], torch.Tensor], device: str) -> tuple[float, float, torch.Tensor]:
-    """Seconds, peak bytes, and the result of one call."""
+def timed(function: Callable[[], torch.Tensor], device: str) -> tuple[float, float, float, torch.Tensor]:
+    """Seconds, processor seconds, peak bytes, and the result of one call."""
     with peak_memory(device) as peak:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         result = function()
         if device == "cuda":
             torch.cuda.synchronize()
-        seconds = time.perf_counter() - start
-    return seconds, peak[0], result
+        seconds, busy = time.perf_counter() - start, time.process_time() - busy
+    return seconds, busy, peak[0], result
 
 
 def cast(inputs: dict[str, torch.Tensor], dtype: torch.dtype) -> dict[str, torch.Tensor]:
@@ -166,7 +166,7 @@ def measure(
     """Runs plain, fp32 and bf16 in turns; returns the lines of the table."""
     low = copy.deepcopy(model).bfloat16() if "bf16" in args.precision else None
     weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    runs: dict[str, list[tuple[float, float, torch.Tensor]]] = {
+    runs: dict[str, list[tuple[float, float, float, torch.Tensor]]] = {
         "plain fp32": [],
         "ours fp32": [],
         "ours bf16": [],
@@ -180,18 +180,20 @@ def measure(
         if low is not None:
             runs["ours bf16"].append(timed(task.ours(low), args.device))
             low.zero_grad()
-    reference = runs["plain fp32"][0][2].double()
+    reference = runs["plain fp32"][0][-1].double()
     base, lines = 0.0, []
     for name, results in runs.items():
         if not results:
             continue
         counted = results[1:] or results
-        seconds = statistics.median(result[0] for result in counted)
+        seconds, busy, peak = (statistics.median(result[column] for result in counted) for column in range(3))
         size = weights / (2 if "bf16" in name else 1)
-        memory = (statistics.median(result[1] for result in counted) + size) / 1e9
+        memory = (peak + size) / 1e9
         base = base or seconds
-        distance = ((results[0][2].double() - reference).norm() / reference.norm()).item()
-        lines.append(f"{name:<12} {seconds:>9.3f} {seconds / base:>7.2f} {memory:>9.2f} {distance:>11.1e}")
+        distance = ((results[0][-1].double() - reference).norm() / reference.norm()).item()
+        lines.append(
+            f"{name:<12} {seconds:>9.3f} {seconds / base:>7.2f} {busy:>9.3f} {memory:>9.2f} {distance:>11.1e}"
+        )
     return lines
 
 
@@ -238,7 +240,7 @@ def main() -> None:
             [TrainingStep] if "training" in args.tasks else []
         ):
             print(f"\n{size} ({millions:.0f} M parameters): {task.name}")
-            print(f"{'':<12} {'seconds':>9} {'ratio':>7} {'GB':>9} {'difference':>11}")
+            print(f"{'':<12} {'seconds':>9} {'ratio':>7} {'CPU s':>9} {'GB':>9} {'difference':>11}")
             for line in measure(task(inputs), model, args):
                 print(line, flush=True)
         del model
