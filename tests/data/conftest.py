@@ -1,0 +1,56 @@
+"""Small phantom data sets, made once, and the reader scripts as modules."""
+
+import importlib.util
+import shutil
+
+import pytest
+
+from ctrlgenaug.phantom import class_counts, make_phantom
+
+SMALL = {"MosMed": (11, (15, 17)), "MRNet": (4, (7, 31)), "ACDC": (10, (8, 10)), "TUSC": (8, (16, 20))}
+
+
+@pytest.fixture(scope="session")
+def reader(repository):
+    """``reader("MosMedData/extract_all_slices.py")``: a script as a module."""
+
+    def load(script):
+        spec = importlib.util.spec_from_file_location(script.replace("/", "_")[:-3], repository / script)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def small():
+    """Cases and slices of each small phantom."""
+    return SMALL
+
+
+@pytest.fixture(scope="session")
+def originals(tmp_path_factory):
+    """``originals("MosMed")``: the folder of a small phantom; do not change it."""
+    made = {}
+
+    def get(data_name):
+        if data_name not in made:
+            made[data_name] = tmp_path_factory.mktemp("phantom") / data_name
+            cases, slices = SMALL[data_name]
+            make_phantom(
+                data_name, made[data_name], class_counts(data_name, cases, True), seed=1, slices=slices
+            )
+        return made[data_name]
+
+    return get
+
+
+@pytest.fixture
+def phantom(originals, tmp_path):
+    """``phantom("MosMed")``: a copy of a small phantom, to be read, written and spoilt."""
+
+    def copy(data_name):
+        return shutil.copytree(originals(data_name), tmp_path / f"{data_name} Ünïcode home")
+
+    return copy

@@ -1,0 +1,130 @@
+"""Phantoms: reproducible, varied, with findings that tell the classes apart."""
+
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
+
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.phantom import FORMATS, chest, class_counts, fields, heart, knee, make_phantom
+
+
+def clips(draw, per_class, classes):
+    """(features, body statistics, labels): 8 frames of 15 neighbouring slices, small and blurred."""
+    images, statistics, labels = [], [], []
+    for label, cls in enumerate(classes):
+        for i in range(per_class):
+            volume = draw(fields.generator(5, f"{cls} {i}"), cls).astype(np.float32)
+            start = i % (len(volume) - 14)
+            window = volume[start : start + 15 : 2]
+            images.append(window.reshape(8, 16, 8, 16, 8).mean((2, 4)).ravel())
+            statistics.append([np.mean(window > -500), window.mean()])
+            labels.append(label)
+    return np.array(images), np.array(statistics), np.array(labels)
+
+
+def test_chest_classes_can_be_told_apart_but_not_by_body_size():
+    def draw(rng, category):
+        category = {"CT-234": ("CT-2", "CT-3", "CT-4")[rng.integers(3)]}.get(category, category)
+        return chest.draw_volume(rng, category, 20, in_plane=128)
+
+    images, statistics, labels = clips(draw, 24, ("CT-0", "CT-1", "CT-234"))
+    forest = RandomForestClassifier(200, random_state=0)
+    lung = np.sort(images.reshape(len(images), 8, -1), axis=2)[:, :, ::8].reshape(len(images), -1)
+    assert cross_val_score(forest, lung, labels, cv=4).mean() > 0.85
+    body = cross_val_score(LogisticRegression(), statistics[:, :1], labels, cv=4).mean()
+    assert body < 0.85  # how much tissue there is does not give the class away
+
+
+def test_findings_move_smoothly_through_the_slices():
+    plain, ill = (
+        chest.draw_volume(fields.generator(3, "x"), category, 30, in_plane=128).astype(float)
+        for category in ("CT-0", "CT-3")
+    )
+    difference = ill - plain  # the same stream draws the same anatomy
+    assert (difference > 150).mean() > 0.01
+    neighbours = np.abs(np.diff(difference, axis=0)).mean()
+    shuffled = np.abs(difference[::2][:15] - difference[1::2][::-1][:15]).mean()
+    assert neighbours < 0.5 * shuffled
+
+
+@pytest.mark.parametrize("data_name", FORMATS)
+def test_the_same_seed_writes_the_same_bytes(data_name, small, originals, tmp_path):
+    cases, slices = small[data_name]
+    again = tmp_path / "again"
+    make_phantom(data_name, again, class_counts(data_name, cases, True), seed=1, slices=slices, num_workers=2)
+    first = originals(data_name)
+    files = sorted(
+        path.relative_to(first) for path in first.rglob("*") if path.is_file() and path.name != ".lock"
+    )
+    assert len(files) >= 3
+    for name in files:
+        if name.suffix == ".xlsx":  # holds the time it was written
+            continue
+        assert (again / name).read_bytes() == (first / name).read_bytes(), name
+
+
+def test_chest_volumes_are_like_the_real_ones(originals):
+    for path in sorted((originals("MosMed") / "studies").rglob("*.nii.gz"))[:2]:
+        image = nibabel.load(path)
+        assert image.get_data_dtype() == np.int16 and image.shape[:2] == (512, 512)
+        assert nibabel.aff2axcodes(image.affine) == ("L", "A", "S")
+        voxels = np.asarray(image.dataobj)
+        assert voxels.min() == -1000 and 200 < voxels.max() < 1000
+
+
+def test_knees_and_hearts_differ_by_class():
+    whole, torn = (
+        np.mean([knee.draw_series(fields.generator(s, "k"), t, 20)[:, 100:150, 60:100] for s in range(4)])
+        for t in (False, True)
+    )
+    assert abs(torn - whole) > 5
+    volume = {}
+    for group in heart.GROUPS:
+        phases = [
+            heart.draw_phase(fields.generator(0, "h"), group, 10, (200, 240), systole)[1]
+            for systole in (False, True)
+        ]
+        volume[group] = [[(labels == label).sum() for label in (1, 2, 3)] for labels in phases]
+    ejected = {group: 1 - systole[2] / diastole[2] for group, (diastole, systole) in volume.items()}
+    assert ejected["NOR"] > 0.5 > ejected["MINF"] > ejected["DCM"]
+    assert volume["HCM"][0][1] > 1.5 * volume["NOR"][0][1]
+    assert volume["RV"][0][0] > 2 * volume["NOR"][0][0]
+    assert volume["DCM"][0][2] > 1.5 * volume["NOR"][0][2]
+
+
+def test_class_counts():
+    assert class_counts("MosMed", 1110) == {"CT-0": 254, "CT-1": 681, "CT-2": 127, "CT-3": 46, "CT-4": 2}
+    assert class_counts("MosMed", 30, balance=True) == {
+        "CT-0": 10,
+        "CT-1": 10,
+        "CT-2": 4,
+        "CT-3": 3,
+        "CT-4": 3,
+    }
+    with pytest.raises(UserError, match="--cases 11 or more"):
+        class_counts("MosMed", 10)
+
+
+def test_command_line(tmp_path):
+    def call(*arguments):
+        command = [sys.executable, "-m", "ctrlgenaug.phantom", "--data_name", "MRNet", *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+
+    settings = ("--class_counts", "0=1,1=1", "--slices", "3,4", "--out", "knees")
+    made = call(*settings)
+    assert made.returncode == 0 and made.stdout.startswith(
+        "made 2 MRNet phantom patients (0 1, 1 1) in knees"
+    )
+    assert call(*settings).stdout.startswith("already complete")
+    other = call(*settings, "--seed", "9")
+    assert (
+        other.returncode == 2 and "made with other settings" in other.stderr and other.stderr.count("\n") == 1
+    )
+    assert "has no class 7" in call("--class_counts", "7=1", "--out", "x").stderr
+    assert "--in_plane is for MosMed" in call("--in_plane", "9", "--out", "x").stderr
