@@ -35,4 +35,6 @@ class LDMConfig(DiffusionConfig):
     """The image diffusion model's training. Defaults are the published values."""
 
     train_batch_size: int = 64
+    # where the UNet has the image prior's branch: down, mid, up blocks
+    condition_insert_block: list[bool] = field(default_factory=lambda: [True, True, True])
     load_trained: bool = False  # pretrained_model_path holds a UNet of this project, to train further

@@ -58,9 +58,7 @@ def _picture(path: Path, caption: str) -> str:
         return f"<p><em>{caption}: no picture was made ({html.escape(path.name)}).</em></p>"
     kind = mimetypes.guess_type(path.name)[0] or "image/png"
     data = base64.b64encode(path.read_bytes()).decode()
-    return (
-        f'<figure><img src="data:{kind};base64,{data}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
-    )
+    return f'<figure><img src="data:{kind};base64,{data}" alt="{caption}"><figcaption>{caption}</figcaption></figure>'
 
 
 def _table(table: Table) -> str:

@@ -60,6 +60,9 @@ class LDMStage(DiffusionStage):
             subfolder="unet",
             load_trained=config.load_trained,
             num_class_embeds=None if config.load_trained else len(data.spec.classes),
+            **(
+                {} if config.load_trained else {"condition_insert_block": list(config.condition_insert_block)}
+            ),
         )
         super().__init__(config, data, LDMStep(model))
         self.check_classes()

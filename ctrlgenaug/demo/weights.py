@@ -1,7 +1,7 @@
 """Stand-ins for the weights the method starts from: small, random, in the real ones' formats. For the demo and tests.
 
-``python -m ctrlgenaug.demo.weights --out weights --seed 0`` writes ``weights/medsam`` (a Hugging Face SAM vision encoder)
-and ``weights/stable-diffusion`` (the folder layout of Stable Diffusion v1-4).
+``python -m ctrlgenaug.demo.weights --out weights --seed 0`` writes ``weights/medsam`` (a Hugging Face SAM vision
+encoder) and ``weights/stable-diffusion`` (the folder layout of Stable Diffusion v1-4).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def medsam_encoder(seed: int = 0) -> torch.nn.Module:
             num_hidden_layers=2,
             num_attention_heads=4,
             mlp_dim=128,
-            window_size=8,
+            window_size=4,  # of the 64 x 64 places: 30 ms a frame on 2 cores
             global_attn_indexes=[],
             initializer_range=0.05,
         )
@@ -62,7 +62,10 @@ def medsam_encoder(seed: int = 0) -> torch.nn.Module:
         encoder.patch_embed.projection.weight.copy_(filters.view(64, 1, 16, 16).expand(-1, 3, -1, -1) / 3)
         # the neck normalises each place by its own deviation: against a fixed bias brightness still shows
         encoder.patch_embed.projection.bias.normal_(std=0.3)
-        encoder.pos_embed.normal_(std=0.05)
+        # places: slow waves over the map, as trained encoders have them; attention can tell by them where a token is
+        across = torch.cos(torch.arange(4)[:, None] * (torch.arange(64) + 0.5) * math.pi / 64)  # (4, 64)
+        places = torch.einsum("iy,jx->yxij", across, across).reshape(64, 64, 16)
+        encoder.pos_embed.copy_(0.05 * places @ mixing[16:32])
         encoder.neck.conv1.weight.normal_(std=0.1)
         encoder.neck.conv2.weight.normal_(std=0.02)
     return model.eval()
@@ -76,7 +79,10 @@ def _stable_diffusion_parts(seed: int) -> dict[str, object]:
     torch.manual_seed(seed)
     unet = UNet2DConditionModel(
         sample_size=32,
-        block_out_channels=(32, 64, 64, 64),
+        # one attention at 32 x 32, where trajectories are followed; the rest further down, where it is cheap
+        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(32, 64, 128, 128),
         layers_per_block=1,
         attention_head_dim=1,
         norm_num_groups=16,

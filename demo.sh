@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# The whole method on generated patients, each step by the script a user would call. CPU or GPU.
+#
+#   bash demo.sh                 at most 10 minutes on 2 cores after installation
+#   bash demo.sh --quick         the same chain in under 3 minutes, for a first look (the pictures are rough)
+#   bash demo.sh --seed 1        other patients, other weights
+#   bash demo.sh --out FOLDER    where everything goes (default: demo_run, demo_run_quick)
+#
+# Ends with FOLDER/index.html: pictures, figures, and what each step made and took. The same command again continues.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+quick= seed=0 out=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --quick) quick=1; shift ;;
+        --seed) seed=${2:?--seed needs a number}; shift 2 ;;
+        --out) out=${2:?--out needs a folder}; shift 2 ;;
+        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit ;;
+        *) echo "error: unknown option $1. See bash demo.sh --help." >&2; exit 2 ;;
+    esac
+done
+out=${out:-demo_run${quick:+_quick}}
+
+source "$ROOT/scripts/environment.sh"
+prepare_environment
+
+mkdir -p "$out/logs"
+cd "$out"
+: >steps.tsv
+# No step may try the network.
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+began=$EPOCHREALTIME
+count=0
+
+# seconds FROM TO: the difference of two $EPOCHREALTIME, to a tenth of a second.
+seconds() { local tenths=$(((${2//[.,]/} - ${1//[.,]/}) / 100000)); echo "$((tenths / 10)).$((tenths % 10))"; }
+
+# step TITLE FOLDER COMMAND...: runs COMMAND in FOLDER, keeps what it prints in logs/, notes its time and its last line.
+step() {
+    local title=$1 folder=$2 log start
+    shift 2
+    count=$((count + 1))
+    log=$(printf '%s/logs/%02d-%s.log' "$PWD" "$count" "${title// /-}")
+    printf '\n== %s ==\n   %s\n' "$title" "${*//"$ROOT"\//}"
+    start=$EPOCHREALTIME
+    if ! (cd "$folder" && "$@") | tee "$log"; then
+        printf '\nerror: the step "%s" failed, see above. The same command again continues here.\n' "$title" >&2
+        exit 1
+    fi
+    printf '%s\t%s\t%s\t%s\n' "$title" "$(seconds "$start" "$EPOCHREALTIME")" \
+        "$(grep -v -e '^[[:space:]]*$' -e '^next: ' "$log" | tail -n 1 | tr '\t\r' '  ')" \
+        "${*//"$ROOT"\//}" >>steps.tsv
+}
+
+# What --quick makes smaller. The full sizes are configs/demo's own.
+if [ -n "$quick" ]; then
+    cases=12 samples=1 inference_steps=8 classifier_epochs=6
+    vae=(max_train_steps=40) ldm=(max_train_steps=40) sequence=(max_train_steps=8)
+else
+    cases=24 samples=6 inference_steps=20 classifier_epochs=30
+    vae=() ldm=() sequence=()
+fi
+home=MosMedData
+model=sequence_model_MosMed
+synthetic=$model/cond_im_synthesis_mp4
+filtered=MosMed_synthetic_filtered
+
+mkdir -p $home
+step "phantom patients" . "$PYTHON" -m ctrlgenaug.phantom --data_name MosMed --cases $cases --balance --slices 20,24 --seed "$seed" --out $home
+step "stand-in weights" . "$PYTHON" -m ctrlgenaug.demo.weights --out weights --seed "$seed"
+step "slices" $home "$PYTHON" "$ROOT/MosMedData/extract_all_slices.py"
+step "clips" $home "$PYTHON" "$ROOT/MosMedData/sample_sequences.py" --max_clips 1
+step "image priors" . "$PYTHON" "$ROOT/extract_image_priors.py" --data_dir $home/MosMed_data --medsam_checkpoint weights/medsam --dtype float16
+step "motion fields" . "$PYTHON" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir $home/MosMed_volume --visualize
+step "VAE" . bash "$ROOT/vae_train.sh" "$ROOT/configs/demo/vae.yaml" "${vae[@]}"
+step "LDM" . bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" "${ldm[@]}"
+step "sequence LDM" . bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" "${sequence[@]}"
+step "classifier on real clips" . "$PYTHON" "$ROOT/train_classifier.py" --classifier tiny --input_size 64 \
+    --epochs $classifier_epochs --output_dir runs/classifier --seed "$seed"
+step "generation" . "$PYTHON" "$ROOT/generate.py" --sequence_model_path $model \
+    --user_defined_conditions '["image_condition", "motion_condition"]' --predifined_sampled_num $samples \
+    --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 2
+step "VAE-Seq" . "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path $model --synthetic_dir $synthetic
+step "noise filter" . "$PYTHON" "$ROOT/noisy_data_filter.py" --synthetic_dir $synthetic --save_base $filtered \
+    --vae_path $model --classifier_checkpoint runs/classifier/classifier.pth
+step "class control" . "$PYTHON" "$ROOT/evaluate.py" --synthetic $synthetic --classifier runs/classifier/classifier.pth \
+    --data_name MosMed --metrics class_control --output runs/class_control.json
+"$PYTHON" -m ctrlgenaug.demo.page --run . --seconds "$(seconds "$began" "$EPOCHREALTIME")"
