@@ -58,7 +58,7 @@ if [ -n "$quick" ]; then
     cases=12 samples=1 inference_steps=8 classifier_epochs=6
     vae=(max_train_steps=40) ldm=(max_train_steps=40) sequence=(max_train_steps=8)
 else
-    cases=24 samples=6 inference_steps=20 classifier_epochs=30
+    cases=24 samples=6 inference_steps=12 classifier_epochs=60
     vae=() ldm=() sequence=()
 fi
 home=MosMedData
@@ -80,7 +80,7 @@ step "classifier on real clips" . "$PYTHON" "$ROOT/train_classifier.py" --classi
     --epochs $classifier_epochs --output_dir runs/classifier --seed "$seed"
 step "generation" . "$PYTHON" "$ROOT/generate.py" --sequence_model_path $model \
     --user_defined_conditions '["image_condition", "motion_condition"]' --predifined_sampled_num $samples \
-    --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 2
+    --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 1
 step "VAE-Seq" . "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path $model --synthetic_dir $synthetic
 step "noise filter" . "$PYTHON" "$ROOT/noisy_data_filter.py" --synthetic_dir $synthetic --save_base $filtered \
     --vae_path $model --classifier_checkpoint runs/classifier/classifier.pth

@@ -76,6 +76,10 @@ def class_control_line(control: dict[str, Any]) -> str:
     )
 
 
+def _accuracy(figures: dict[str, Any]) -> str:
+    return f"{100 * figures['accuracy']:.0f} % of {figures['count']}" if figures else "not measured"
+
+
 def _newest(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
     return found[-1] if found else folder / pattern
@@ -84,8 +88,10 @@ def _newest(folder: Path, pattern: str) -> Path:
 def sections(run: Path) -> list[Section]:
     """The page's parts, from what the steps left in ``run``."""
     home, synthetic, filtered = SPEC.home_in(run), run / SYNTHETIC, run / FILTERED
-    control = _optional(run / "runs/class_control.json").get("class_control", {})
-    classifier = _optional(run / "runs/classifier/metrics.json")
+    control = (
+        _optional(run / "runs/class_control.json").get("metrics", {}).get("class_control", {}).get("all", {})
+    )
+    real = _optional(run / "runs/classifier/metrics.json").get("test", {}).get("clip", {})
     scores = _optional(synthetic / "VAE_Seq_train_results.json")
     with (run / "steps.tsv").open(encoding="utf-8") as handle:
         taken = [(*row, "", "")[:4] for row in csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)]

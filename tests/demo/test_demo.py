@@ -1,0 +1,67 @@
+"""The demo's whole chain, by its own command, and the page it ends with."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ctrlgenaug import report
+
+STEPS = 14
+
+
+@pytest.mark.slow
+def test_quick_demo_runs_and_continues(tmp_path, repository):
+    environment = {
+        **os.environ,
+        "CTRLGENAUG_ENV": "active",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    command = ["bash", str(repository / "demo.sh"), "--quick", "--out", "out"]
+    first = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200
+    )
+    assert first.returncode == 0, first.stderr[-3000:]
+    out = tmp_path / "out"
+    page = (out / "index.html").read_text()
+    assert page.count("data:image/png;base64,") >= 8
+    assert "no picture was made" not in page
+    assert "finds the requested class in" in first.stdout
+    assert len((out / "steps.tsv").read_text().splitlines()) == STEPS
+    clips = {path: path.read_bytes() for path in out.glob("sequence_model_MosMed/*/*.mp4")}
+    assert len(clips) == 3
+
+    next(iter(clips)).unlink()
+    again = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200
+    )
+    assert again.returncode == 0, again.stderr[-3000:]
+    assert "1 clips made, 2 were there already" in again.stdout
+    assert {path: path.read_bytes() for path in out.glob("sequence_model_MosMed/*/*.mp4")} == clips
+
+
+def test_unknown_option_is_named(tmp_path, repository):
+    result = subprocess.run(
+        ["bash", str(repository / "demo.sh"), "--fast"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert "unknown option --fast" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_page_escapes_names_and_says_what_is_missing(tmp_path):
+    page = tmp_path / "page.html"
+    section = report.Section(
+        "<script>",
+        pictures=[(tmp_path / "none.png", "curve")],
+        table=report.Table(("a", "b"), [("<b>", 1.5)], numeric=(1,)),
+    )
+    report.write_page(page, "T & T", "lead", [section])
+    text = page.read_text()
+    assert "<script>" not in text and "&lt;script&gt;" in text and "&lt;b&gt;" in text
+    assert "curve: no picture was made (none.png)" in text
+    assert "<td class=number>1.5</td>" in text
