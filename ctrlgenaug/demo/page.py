@@ -96,11 +96,8 @@ def sections(run: Path) -> list[Section]:
     with (run / "steps.tsv").open(encoding="utf-8") as handle:
         taken = [(*row, "", "")[:4] for row in csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)]
     figures = [
-        ("class control: accuracy on synthetic clips", control.get("accuracy", "not measured")),
-        (
-            "classifier's accuracy on real test clips",
-            classifier.get("test", {}).get("accuracy", "see the log"),
-        ),
+        ("class control: accuracy on synthetic clips", _accuracy(control)),
+        ("the same classifier on real test clips", _accuracy(real)),
         (
             "VAE-Seq of the synthetic clips, mean %",
             f"{np.mean(list(scores.values())):.2f}" if scores else "none",
