@@ -18,7 +18,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--data_dir", required=True, help="folder of the sampled frames, with their metadata")
     parser.add_argument("--data_name", help="MosMed, MRNet, ACDC, TUSC (default: told by the folder's name)")
     parser.add_argument(
-        "--medsam_checkpoint", required=True, help="medsam_vit_b.pth, or a Hugging Face folder of it"
+        "--medsam_checkpoint",
+        help="medsam_vit_b.pth, or a Hugging Face folder of it (not needed with --verify)",
     )
     parser.add_argument(
         "--split", choices=("train", "test", "both"), default="both", help="(default: %(default)s)"
@@ -56,8 +57,12 @@ def main() -> int:
         split=options.split,
     )
     if options.verify:
-        outcome = priors.verify_priors(options.data_dir, spec, settings)
-        print(outcome.closing_line(f"{outcome.counts['whole']} image priors are whole"))
+        outcome, folder = priors.verify_priors(options.data_dir, spec, settings)
+        print(
+            outcome.closing_line(
+                f"{outcome.counts['whole']} image priors in {os.path.relpath(folder)} are whole"
+            )
+        )
         return outcome.exit_code()
     outcome, folder = priors.extract_priors(options.data_dir, spec, settings, strict=options.strict)
     made, kept = outcome.counts["made"], outcome.counts["kept"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import fingerprint_folder
 from ctrlgenaug.quality.latents import LatentSettings, LatentStore
@@ -37,23 +38,6 @@ def find_vae(path: str | Path, data_name: str | None = None) -> Path:
         "Give the folder that VAE training exported",
         path,
     )
-
-
-def pick_device(name: str) -> str:
-    """``auto`` becomes the first GPU or the CPU; a `UserError` for a GPU that is not there."""
-    if name == "cpu":
-        return name
-    import torch
-
-    if name == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    try:
-        index = torch.device(name).index or 0
-    except RuntimeError:
-        raise UserError(f"{name!r} is not a device", "Write cpu, cuda:0 or auto") from None
-    if index >= torch.cuda.device_count():
-        raise UserError(f"device {name} does not exist here", "Give --device cpu or auto")
-    return name
 
 
 def open_store(

@@ -243,18 +243,23 @@ def fingerprint_folder(
 
 
 def claim_folder(
-    folder: str | Path, settings: dict[str, Any], name: str = "settings.json", pattern: str = "*.npy"
+    folder: str | Path,
+    settings: dict[str, Any],
+    *,
+    name: str = "settings.json",
+    notes: dict[str, Any] | None = None,
+    pattern: str = "*.npy",
 ) -> None:
     """Notes in ``folder/name`` what its files are made with, so that a later run cannot mix in others.
 
-    Call under `exclusive`.
+    Call under `exclusive`. ``notes`` are written beside the settings, for the reader; they may differ.
 
     Raises:
         UserError: files matching ``pattern`` are there that were made with other or unknown settings.
     """
     path = Path(folder) / name
     if not any(Path(folder).glob(pattern)):
-        write_json(path, settings)
+        write_json(path, settings | (notes or {}))
         return
     if not path.is_file():
         remedy = "Choose another folder, or move its files away"
