@@ -210,11 +210,10 @@ def main() -> int:
     write_text(output.with_suffix(".md"), markdown(result))
     for name, reason in result["failures"].items():
         print(f"skipped {name}: {reason}", file=sys.stderr)
-    print(headline(result))
     failed = len(result["failures"]) + len(strangers)
     bad = f"; {failed} files skipped (listed above)" if failed else ""
     print(
-        f"{', '.join(metrics)} of {len(synthetic)} synthetic clips in {output} and {output.with_suffix('.md')}{bad}"
+        f"{headline(result)}: {len(synthetic)} synthetic clips, {output} and {output.with_suffix('.md')}{bad}"
     )
     return steps.EXIT_SOME_FAILED if failed else 0
 

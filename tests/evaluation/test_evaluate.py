@@ -48,7 +48,7 @@ def test_everything_that_needs_no_vae(root, run_script):
     result = run_script(
         "evaluate.py", *arguments, "--device", "cpu", "--draws", "3", cwd=root, env=ONE_THREAD
     )
-    assert result.stdout.strip().splitlines()[-1].endswith("25 synthetic clips in e.json and e.md")
+    assert result.stdout.strip().splitlines()[-1].endswith("25 synthetic clips, e.json and e.md")
     assert "no vae_seq without --vae_path" in result.stderr
     found = json.loads((root / "e.json").read_text())
     assert set(found["metrics"]) == {"fvd", "fid", "smoothness", "diversity", "class_control", "memorisation"}
