@@ -1,0 +1,86 @@
+"""Motion fields: known movement comes out, rows land where the method says, in the order it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from moving import moving_clip
+
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.motion.fields import ADJACENT_REFERENCE, motion_field, rasterise, read_vectors
+from ctrlgenaug.motion.pictures import draw_field
+from ctrlgenaug.video import write_mp4
+
+
+def plain_rasterise(rows, height, width):
+    """docs/method.md section 4, a row at a time."""
+    field = np.zeros((2, height, width), np.float32)
+    for source, _, _, _, _, dst_x, dst_y, motion_x, motion_y, scale in rows.tolist():
+        y, x = min(max(dst_y, 0), height - 1), min(max(dst_x, 0), width - 1)
+        field[:, y, x] = source * motion_x / scale, source * motion_y / scale
+    return field
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrays(np.int32, st.tuples(st.integers(0, 40), st.just(10)), elements=st.integers(-9, 9)))
+def test_rows_land_as_the_method_says_and_the_last_one_counts(rows):
+    rows[:, 9] = np.abs(rows[:, 9]) + 1  # the scale is positive
+    assert (rasterise(rows, 6, 8) == plain_rasterise(rows, 6, 8)).all()  # 48 pixels: many rows share one
+
+
+@pytest.mark.parametrize(("dx", "dy"), [(3, 2), (0, 4), (6, 0)])
+def test_with_adjacent_reference_a_vector_is_the_movement_since_the_frame_before(dx, dy):
+    field = motion_field(moving_clip(0, dx, dy), adjacent_reference=True)
+    assert field.shape == (7, 2, 256, 256) and field.dtype == np.float32
+    for one in field:
+        vectors = one[:, (one != 0).any(0)]
+        assert vectors.shape[1] > 150  # nearly every block of 16 x 16
+        exact = (np.abs(vectors - np.array([[dx], [dy]])) <= 0.25).all(0)
+        assert exact.mean() > 0.9
+
+
+def test_encoder_defaults_look_further_and_ahead(tmp_path):
+    """The reason for ``--adjacent_reference``: some default fields span several frames."""
+    clip = moving_clip(0)
+    lengths = [np.median(np.hypot(*one[:, (one != 0).any(0)])) for one in motion_field(clip)]
+    assert max(lengths) > 1.9 * np.hypot(3, 2)
+
+    def sources(options):
+        write_mp4(tmp_path / "clip.mp4", clip, encoder_options=options)
+        return {int(s) for rows in read_vectors(tmp_path / "clip.mp4") for s in rows[:, 0]}
+
+    assert sources(()) == {-1, 1} and sources(ADJACENT_REFERENCE) == {-1}
+
+
+def test_the_field_is_reproducible_and_a_still_clip_does_not_move():
+    clip = moving_clip(1)
+    assert (motion_field(clip) == motion_field(clip)).all()
+    assert (motion_field(np.repeat(clip[:1], 8, axis=0)) == 0).all()
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 17])
+def test_any_number_of_frames(num_frames):
+    assert motion_field(moving_clip(0, 1, 1, num_frames)).shape == (num_frames - 1, 2, 256, 256)
+
+
+def test_a_video_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    with pytest.raises(UserError, match="clip.mp4: cannot be opened"):
+        read_vectors(tmp_path / "clip.mp4")
+
+
+def test_arrows_point_from_where_a_block_was_to_where_it_is():
+    frames = np.zeros((2, 64, 64), np.uint8)
+    field = np.zeros((1, 2, 64, 64), np.float32)
+    field[0, 0, 32, 40] = 20  # 20 to the right, arriving at (40, 32)
+    drawn = draw_field(frames, field).any(-1)
+    rows, columns = np.nonzero(drawn)
+    assert drawn.shape == (128, 128)
+    assert 38 <= columns.min() <= 41 and 79 <= columns.max() <= 82 and abs(rows.mean() - 64) < 2
+    height = [np.ptp(np.nonzero(drawn[:, x])[0]) for x in (45, 76)]
+    assert height[1] > height[0]  # the head is on the right
+    with pytest.raises(ValueError, match="expected 1 fields"):
+        draw_field(frames, field[:0])
