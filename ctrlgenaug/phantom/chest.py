@@ -123,7 +123,7 @@ def _findings(g: fields.Grid, rng: np.random.Generator, category: str, size: Pai
     if grade == 1:  # faint, small, peripheral; one after another along z, so that every clip shows one or two
         count, radius, strength = int(rng.integers(3, 5)), (0.075, 0.11), (0.42, 0.58)
     else:  # large and dense in both lungs
-        count, radius, strength = 3 + 2 * grade, (0.07 + 0.01 * grade, 0.10 + 0.015 * grade), (0.75, 0.98)
+        count, radius, strength = 6 + 2 * grade, (0.13 + 0.015 * grade, 0.18 + 0.02 * grade), (0.8, 0.98)
     (sy, sx), (oy, ox) = size, shift
     first_side = rng.choice([-1, 1])
     for i in range(count):

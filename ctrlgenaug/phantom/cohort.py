@@ -38,11 +38,15 @@ class Patient:
 def share(cases: int, weights: Mapping[str, float], least: int = 0) -> dict[str, int]:
     """Divides ``cases`` among classes in proportion to ``weights`` (largest remainders), at least ``least`` to each."""
     total = sum(weights.values())
-    exact = {cls: (cases - least * len(weights)) * weight / total for cls, weight in weights.items()}
-    counts = {cls: least + int(value) for cls, value in exact.items()}
-    by_remainder = sorted(exact, key=lambda cls: exact[cls] - int(exact[cls]), reverse=True)
+    exact = {cls: cases * weight / total for cls, weight in weights.items()}
+    counts = {cls: int(value) for cls, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda cls: exact[cls] - counts[cls], reverse=True)
     for cls in by_remainder[: cases - sum(counts.values())]:
         counts[cls] += 1
+    for cls in counts:
+        while counts[cls] < least:
+            counts[max(counts, key=lambda other: counts[other])] -= 1
+            counts[cls] += 1
     return counts
 
 

@@ -33,8 +33,8 @@ def test_chest_classes_can_be_told_apart_but_not_by_body_size():
         category = {"CT-234": ("CT-2", "CT-3", "CT-4")[rng.integers(3)]}.get(category, category)
         return chest.draw_volume(rng, category, 20, in_plane=128)
 
-    images, statistics, labels = clips(draw, 24, ("CT-0", "CT-1", "CT-234"))
-    forest = RandomForestClassifier(200, random_state=0)
+    images, statistics, labels = clips(draw, 16, ("CT-0", "CT-1", "CT-234"))
+    forest = RandomForestClassifier(60, random_state=0)
     lung = np.sort(images.reshape(len(images), 8, -1), axis=2)[:, :, ::8].reshape(len(images), -1)
     assert cross_val_score(forest, lung, labels, cv=4).mean() > 0.85
     body = cross_val_score(LogisticRegression(), statistics[:, :1], labels, cv=4).mean()
@@ -99,7 +99,7 @@ def test_knees_and_hearts_differ_by_class():
 
 
 def test_class_counts():
-    assert class_counts("MosMed", 1110) == {"CT-0": 254, "CT-1": 681, "CT-2": 127, "CT-3": 46, "CT-4": 2}
+    assert class_counts("MosMed", 1110) == FORMATS["MosMed"].frequencies
     assert class_counts("MosMed", 30, balance=True) == {
         "CT-0": 10,
         "CT-1": 10,
