@@ -32,10 +32,10 @@ def draw_overview(run: Path, target: Path, shown: int = 8) -> None:
 
     home = SPEC.home_in(run)
     clips = SPEC.clips(home)
-    kept = sorted((run / FILTERED).glob("**/*.mp4")) or sorted((run / SYNTHETIC).glob("*.mp4"))
+    found = [*sorted((run / FILTERED).glob("*.mp4")), *sorted((run / SYNTHETIC).glob("*.mp4"))]  # kept ones first
     rows: list[tuple[str, np.ndarray]] = []
     for cls in SPEC.classes:
-        made = [path for path in kept if path.stem.rsplit("_", 2)[1] == cls]
+        made = [path for path in found if path.stem.rsplit("_", 2)[1] == cls]
         source = made[0].stem.rsplit("_", 2)[0] if made else ""
         real = next((clip for clip in clips if clip.cls == cls and clip.name != source), None)
         if real:
