@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.video import write_mp4
 
+if TYPE_CHECKING:
+    from av.sidedata.motionvectors import MotionVectors
+
 # x264 may predict a frame from later ones (B-frames) and from frames further back, so that by default a vector may span
 # up to 4 frames. These options leave it the frame before.
 ADJACENT_REFERENCE = ("-bf", "0", "-refs", "1")
 
-# columns of mv-extractor's rows
-SOURCE, DST_X, DST_Y, MOTION_X, MOTION_Y, MOTION_SCALE = 0, 5, 6, 7, 8, 9
+# of a row of motion vectors
+COLUMNS = ("source", "w", "h", "src_x", "src_y", "dst_x", "dst_y", "motion_x", "motion_y", "motion_scale")
+SOURCE, DST_X, DST_Y, MOTION_X, MOTION_Y, MOTION_SCALE = (
+    COLUMNS.index(name) for name in ("source", "dst_x", "dst_y", "motion_x", "motion_y", "motion_scale")
+)
 
 
 def motion_field(frames: np.ndarray, *, adjacent_reference: bool = False) -> np.ndarray:
@@ -44,26 +51,35 @@ def motion_field(frames: np.ndarray, *, adjacent_reference: bool = False) -> np.
 
 
 def read_vectors(path: str | Path) -> list[np.ndarray]:
-    """The motion vectors of each frame of an encoded video: (N, 10) integers, in order of display.
+    """The motion vectors of each frame of an encoded video, in order of display.
 
-    A row is [source, w, h, src_x, src_y, dst_x, dst_y, motion_x, motion_y, motion_scale]; source is -1 for a reference
-    in the past, 1 for one in the future.
+    These are mv-extractor's rows, read with one decoder thread. mv-extractor itself starts a thread a core, and a frame
+    that is shown after later ones were decoded (a B-frame as reference) can be handed out before its thread has filled
+    in its vectors: on two busy cores about every third reading of a clip had lost some, not always the same.
+
+    Returns:
+        (N, 10) integers a frame: source, w, h, src_x, src_y, dst_x, dst_y, motion_x, motion_y, motion_scale; source is
+        -1 for a reference in the past, 1 for one in the future.
     """
-    from mvextractor.videocap import VideoCap  # here, because it loads its own ffmpeg
+    import av  # here, because it loads its own ffmpeg
 
-    capture = VideoCap()
-    if not capture.open(str(path)):
-        raise UserError("cannot be opened to read motion vectors", "Check that it is an H.264 video", path)
-    vectors = []
     try:
-        while True:
-            # (success, frame, vectors, type); version 1 has a time stamp behind the type
-            success, _, rows, *_ = capture.read()
-            if not success:
-                return vectors
-            vectors.append(np.array(rows).reshape(-1, 10))
-    finally:
-        capture.release()
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.options = {"flags2": "+export_mvs"}
+            stream.codec_context.thread_count = 1
+            return [_rows(frame.side_data.get("MOTION_VECTORS")) for frame in container.decode(stream)]
+    except (av.FFmpegError, IndexError) as error:
+        raise UserError(
+            f"cannot be read for its motion vectors ({error})", "Check that it is a video", path
+        ) from None
+
+
+def _rows(vectors: MotionVectors | None) -> np.ndarray:
+    if vectors is None:  # a frame that refers to no other
+        return np.zeros((0, len(COLUMNS)), dtype=np.int64)
+    table = vectors.to_ndarray()
+    return np.stack([table[name].astype(np.int64) for name in COLUMNS], axis=1)
 
 
 def rasterise(rows: np.ndarray, height: int, width: int) -> np.ndarray:
