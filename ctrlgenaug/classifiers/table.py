@@ -38,8 +38,9 @@ def summarise_runs(
     """A row for each classifier and setting, baselines first.
 
     Returns:
-        ``classifier``, ``setting``, ``seeds``, and for each of `KEYS` ``mean``, ``deviation``, ``gain``, ``gain_deviation`` in
-        percent; deviations over seeds are of a sample (n - 1), None for one seed. Gains pair runs of equal seeds.
+        ``classifier``, ``setting``, ``seeds``, and for each of `KEYS` ``mean``, ``deviation``, ``gain`` and
+        ``gain_deviation`` in percent; deviations over seeds are of a sample (n - 1), None for one seed. Gains pair runs
+        of equal seeds.
     """
     rows = []
     ordered = sorted(runs.items(), key=lambda item: (item[0][0], item[0][1] != BASELINE, item[0][1]))
