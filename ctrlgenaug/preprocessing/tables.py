@@ -1,4 +1,7 @@
-"""Registries and label tables, and the splits made from them."""
+"""Registries and label tables, and the splits made from them.
+
+pandas and scikit-learn are imported where they are used: every worker process imports this module, none reads a table.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,12 @@ import zipfile
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-
-import pandas
-from sklearn.model_selection import train_test_split
+from typing import TYPE_CHECKING
 
 from ctrlgenaug.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas
 
 
 def read_table(path: str | Path, *, header: bool = True) -> pandas.DataFrame:
@@ -26,6 +30,8 @@ def read_table(path: str | Path, *, header: bool = True) -> pandas.DataFrame:
     Raises:
         UserError: missing or unreadable.
     """
+    import pandas
+
     path = Path(path)
     options = {"dtype": str, "keep_default_na": False, "header": 0 if header else None}
     try:
@@ -65,6 +71,8 @@ def stratified_split(
     Raises:
         UserError: too few of a class, or too few altogether.
     """
+    from sklearn.model_selection import train_test_split
+
     try:
         train, test = train_test_split(
             range(len(labels)), test_size=test_size, random_state=random_state, stratify=labels
