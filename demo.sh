@@ -77,7 +77,7 @@ step "VAE" . bash "$ROOT/vae_train.sh" "$ROOT/configs/demo/vae.yaml" "${vae[@]}"
 step "LDM" . bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" "${ldm[@]}"
 step "sequence LDM" . bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" "${sequence[@]}"
 step "classifier on real clips" . "$PYTHON" "$ROOT/train_classifier.py" --classifier tiny --input_size 64 \
-    --epochs $classifier_epochs --output_dir runs/classifier --seed "$seed"
+    --epochs $classifier_epochs --patience 0 --output_dir runs/classifier --seed "$seed"
 step "generation" . "$PYTHON" "$ROOT/generate.py" --sequence_model_path $model \
     --user_defined_conditions '["image_condition", "motion_condition"]' --predifined_sampled_num $samples \
     --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 1
