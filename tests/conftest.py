@@ -45,7 +45,7 @@ def run_script():
             capture_output=True,
             text=True,
             timeout=timeout,
-            env={**os.environ, "OMP_NUM_THREADS": "2", **(env or {})},
+            env={"OMP_NUM_THREADS": "2", **os.environ, **(env or {})},
         )
         if code is not None and result.returncode != code:
             pytest.fail(

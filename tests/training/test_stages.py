@@ -50,6 +50,7 @@ def configure(stage, **fields):
         "train_batch_size": 2,
         "checkpointing_steps": 1,
         "log_steps": 1,
+        "mixed_precision": "no",  # accelerate knows one precision a process, and these tests share theirs
         **fields,
     }
     fields = {"checkpoints_to_keep": 9, "lr_warmup_steps": 1, "validation_steps": 1000, **fields}
