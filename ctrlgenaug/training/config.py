@@ -85,6 +85,8 @@ class TrainingConfig:
         for name in ("max_train_steps", "schedule_batch_size", "num_threads"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0 or null, got {getattr(self, name)}")
+        if self.mixed_precision == "False":  # YAML reads a bare `no` as false
+            self.mixed_precision = "no"
         for name, allowed in (("lr_scheduler", SCHEDULES), ("mixed_precision", PRECISIONS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
