@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from ctrlgenaug import steps
-from ctrlgenaug.files import atomic_path, write_text
+from ctrlgenaug.files import atomic_path, write_json, write_text
 
 NOTE = (
     "Small stand-in with random weights, written by ctrlgenaug.demo.weights (seed {seed}) for the demo and the tests. "
@@ -21,10 +21,13 @@ NOTE = (
 )
 TEXT_WIDTH = 64  # of the text tokens; 768 in the real model
 
-SCHEDULER = {  # Stable Diffusion's own
+SCHEDULER = {  # Stable Diffusion's own; clip_sample is for those who make another scheduler of it
+    "_class_name": "PNDMScheduler",
+    "_diffusers_version": "0.7.0.dev0",
     "beta_start": 0.00085,
     "beta_end": 0.012,
     "beta_schedule": "scaled_linear",
+    "clip_sample": False,
     "num_train_timesteps": 1000,
     "steps_offset": 1,
     "set_alpha_to_one": False,
@@ -73,7 +76,7 @@ def medsam_encoder(seed: int = 0) -> torch.nn.Module:
 
 def _stable_diffusion_parts(seed: int) -> dict[str, object]:
     """The parts that know how to save themselves, by folder."""
-    from diffusers import AutoencoderKL, PNDMScheduler, UNet2DConditionModel
+    from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(seed)
@@ -98,7 +101,8 @@ def _stable_diffusion_parts(seed: int) -> dict[str, object]:
         norm_num_groups=8,
         scaling_factor=0.18215,
     )
-    with torch.no_grad():  # a trained VAE is nearly sure of its latents; a random one would drown them in noise
+    with torch.no_grad():
+        # a trained VAE is nearly sure of its latents; a random one would drown them in noise
         vae.quant_conv.weight[4:] *= 0.1
         vae.quant_conv.bias[4:] = -6.0  # log variance
     vocabulary = _vocabulary()
@@ -116,7 +120,7 @@ def _stable_diffusion_parts(seed: int) -> dict[str, object]:
             pad_token_id=vocabulary["<|endoftext|>"],
         )
     )
-    return {"unet": unet, "vae": vae, "text_encoder": text_encoder, "scheduler": PNDMScheduler(**SCHEDULER)}
+    return {"unet": unet, "vae": vae, "text_encoder": text_encoder}
 
 
 def _vocabulary() -> dict[str, int]:
@@ -161,13 +165,15 @@ def write_stable_diffusion(folder: str | Path, seed: int = 0) -> None:
         for name, part in parts.items():
             part.save_pretrained(temporary / name)
         _write_tokenizer(temporary / "tokenizer")
+        write_json(temporary / "scheduler" / "scheduler_config.json", SCHEDULER)
         index = {
             "_class_name": "StableDiffusionPipeline",
             "note": NOTE.format(seed=seed, real="Stable Diffusion v1-4"),
             **{name: _library(part) for name, part in parts.items()},
+            "scheduler": ["diffusers", "PNDMScheduler"],
             "tokenizer": ["transformers", "CLIPTokenizer"],
         }
-        write_text(temporary / "model_index.json", json.dumps(index, indent=2) + "\n")
+        write_json(temporary / "model_index.json", index)
         write_text(temporary / "README.txt", index["note"] + "\n")
 
 
