@@ -32,7 +32,10 @@ def draw_overview(run: Path, target: Path, shown: int = 8) -> None:
 
     home = SPEC.home_in(run)
     clips = SPEC.clips(home)
-    found = [*sorted((run / FILTERED).glob("*.mp4")), *sorted((run / SYNTHETIC).glob("*.mp4"))]  # kept ones first
+    found = [
+        *sorted((run / FILTERED).glob("*.mp4")),
+        *sorted((run / SYNTHETIC).glob("*.mp4")),
+    ]  # kept ones first
     rows: list[tuple[str, np.ndarray]] = []
     for cls in SPEC.classes:
         made = [path for path in found if path.stem.rsplit("_", 2)[1] == cls]
