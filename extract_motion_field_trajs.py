@@ -38,7 +38,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--official_format",
         action="store_true",
-        help="write trajectories as the official code reads them (3.4 MB of pickle a clip instead of 16 kB)",
+        help="write trajectories as the official code reads them (3.3 MB of pickle a clip instead of 17 kB)",
     )
     parser.add_argument(
         "--visualize", action="store_true", help="also draw each clip's vectors as arrows, a PNG a clip"
