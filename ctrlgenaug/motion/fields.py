@@ -55,7 +55,7 @@ def read_vectors(path: str | Path) -> list[np.ndarray]:
 
     These are mv-extractor's rows, read with one decoder thread. mv-extractor itself starts a thread a core, and a frame
     that is shown after later ones were decoded (a B-frame as reference) can be handed out before its thread has filled
-    in its vectors: on two busy cores about every third reading of a clip had lost some, not always the same.
+    in its vectors: on two cores every sixth to third reading of a clip had lost some, not always the same.
 
     Returns:
         (N, 10) integers a frame: source, w, h, src_x, src_y, dst_x, dst_y, motion_x, motion_y, motion_scale; source is
