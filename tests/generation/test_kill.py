@@ -54,6 +54,13 @@ def is_alive(pid):
         return False
 
 
+def wait_for_files(folder, process, more):
+    """Until ``folder`` holds ``more`` clips than now, or ``process`` has ended."""
+    wanted = len(list(folder.glob("*.mp4"))) + more
+    while process.poll() is None and len(list(folder.glob("*.mp4"))) < min(wanted, COUNT):
+        time.sleep(0.01)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
@@ -68,7 +75,8 @@ def test_twenty_kills_and_a_restart(undisturbed, tmp_path):
     seen, workers = [], []
     for round_ in range(20):
         process = start(out, tmp_path / "marks", pause=0.05)
-        time.sleep(draw.uniform(0.05, 1.1))
+        wait_for_files(out, process, draw.choice((0, 0, 1, 2, 4)))  # a slow machine gets somewhere too
+        time.sleep(draw.uniform(0.05, 0.6))
         workers = children_of(process)
         victim = draw.choice(workers) if workers and round_ % 3 == 2 else process.pid
         os.kill(victim, signal.SIGKILL)  # the parent, or one of its two workers
