@@ -8,8 +8,8 @@
 #       --filtered MosMed_filtered -- --class_weights --precision bf16
 #
 # Only the settings whose folder is given are run. Each run is a folder OUTPUT/{classifier}/{setting}/seed_{n}; started
-# again, finished runs are skipped and an unfinished one is continued. Ends with OUTPUT/table.md: mean and deviation over
-# seeds, and the gain over the baseline of the same seed.
+# again, finished runs are skipped and an unfinished one is continued. Ends with OUTPUT/table.md and table.json: mean and
+# deviation over seeds, and the gain over the baseline of the same seed, in total and as the sensitivity for each class.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 

@@ -1,4 +1,5 @@
-"""One table of many classifier runs: mean and deviation over seeds, and the gain over the baseline of the same seed.
+"""One table of many classifier runs: mean and deviation over seeds, and the gain over the baseline of the same seed;
+of all classes together, and the sensitivity for each.
 
 python -m ctrlgenaug.classifiers.table runs/reproduce
 """
@@ -6,7 +7,7 @@ python -m ctrlgenaug.classifiers.table runs/reproduce
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,26 +40,41 @@ def summarise_runs(
 
     Returns:
         ``classifier``, ``setting``, ``seeds``, and for each of `KEYS` ``mean``, ``deviation``, ``gain`` and
-        ``gain_deviation`` in percent; deviations over seeds are of a sample (n - 1), None for one seed. Gains pair runs
-        of equal seeds.
+        ``gain_deviation`` in percent; ``sensitivity`` holds the same for each class, with the class's ``count`` in the
+        test split. Deviations over seeds are of a sample (n - 1), None for one seed. Gains pair runs of equal seeds.
     """
     rows = []
     ordered = sorted(runs.items(), key=lambda item: (item[0][0], item[0][1] != BASELINE, item[0][1]))
     for (classifier, setting), by_seed in ordered:
-        baseline = runs.get((classifier, BASELINE), {})
+        tested = {seed: result["test"][level] for seed, result in by_seed.items()}
+        others = {} if setting == BASELINE else runs.get((classifier, BASELINE), {})
+        baseline = {seed: result["test"][level] for seed, result in others.items()}
         row: dict[str, Any] = {"classifier": classifier, "setting": setting, "seeds": sorted(by_seed)}
         for key in KEYS:
-            values = {seed: result["test"][level][key] for seed, result in by_seed.items()}
-            values = {seed: 100 * value for seed, value in values.items() if value is not None}
-            gains = [
-                value - 100 * baseline[seed]["test"][level][key]
-                for seed, value in values.items()
-                if seed in baseline and baseline[seed]["test"][level][key] is not None and setting != BASELINE
-            ]
-            row[key] = dict(zip(("mean", "deviation"), _spread(list(values.values())), strict=True))
-            row[key] |= dict(zip(("gain", "gain_deviation"), _spread(gains), strict=True))
+            row[key] = _over_seeds(tested, baseline, lambda found, key=key: found[key])
+        first = tested[min(tested)]
+        row["sensitivity"] = {
+            cls: {"count": figures["count"]}
+            | _over_seeds(tested, baseline, lambda found, cls=cls: found["per_class"][cls]["sensitivity"])
+            for cls, figures in first["per_class"].items()
+        }
         rows.append(row)
     return rows
+
+
+def _over_seeds(
+    tested: dict[int, dict[str, Any]],
+    baseline: dict[int, dict[str, Any]],
+    figure: Callable[[dict[str, Any]], float | None],
+) -> dict[str, float | None]:
+    """One figure over the seeds, and its gain over the baseline of the same seed; both in percent."""
+    values = {seed: value for seed, found in tested.items() if (value := figure(found)) is not None}
+    before = {seed: value for seed, found in baseline.items() if (value := figure(found)) is not None}
+    mean, deviation = _spread([100 * value for value in values.values()])
+    gain, gain_deviation = _spread(
+        [100 * (value - before[seed]) for seed, value in values.items() if seed in before]
+    )
+    return {"mean": mean, "deviation": deviation, "gain": gain, "gain_deviation": gain_deviation}
 
 
 def _spread(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -67,33 +83,42 @@ def _spread(values: Sequence[float]) -> tuple[float | None, float | None]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
+def cell(mean: float | None, deviation: float | None, sign: str = "") -> str:
+    """``mean ± deviation`` with one decimal, with a sign if ``sign`` is "+"; a dash for none."""
+    if mean is None:
+        return "-"
+    return f"{mean:{sign}.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
+
+
 def markdown(rows: Sequence[dict[str, Any]], level: str) -> str:
-    """The rows as a Markdown table."""
-
-    def cell(mean: float | None, deviation: float | None, sign: str = "") -> str:
-        if mean is None:
-            return "-"
-        return f"{mean:{sign}.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
-
-    heads = [
-        "classifier",
-        "setting",
-        "seeds",
-        *(key.replace("_", " ") for key in KEYS),
-        "gain in balanced accuracy",
-    ]
-    lines = ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    """The rows as two Markdown tables: the figures, and the sensitivity for each class."""
+    classes = {cls: found["count"] for row in rows for cls, found in row["sensitivity"].items()}
+    gain = "gain in balanced accuracy"
+    heads = ["classifier", "setting", "seeds", *(key.replace("_", " ") for key in KEYS), gain]
+    overall, by_class = [], []
     for row in rows:
+        name = [row["classifier"], row["setting"], str(len(row["seeds"]))]
         cells = [cell(row[key]["mean"], row[key]["deviation"]) for key in KEYS]
-        gain = row["balanced_accuracy"]
-        cells.append(cell(gain["gain"], gain["gain_deviation"], "+"))
-        lines.append(
-            "| " + " | ".join([row["classifier"], row["setting"], str(len(row["seeds"])), *cells]) + " |"
-        )
+        balanced = row["balanced_accuracy"]
+        overall.append([*name, *cells, cell(balanced["gain"], balanced["gain_deviation"], "+")])
+        cells = []
+        for cls in classes:
+            found = row["sensitivity"][cls]
+            cells.append(cell(found["mean"], found["deviation"]))
+            if row["setting"] != BASELINE:
+                cells[-1] += f" ({cell(found['gain'], found['gain_deviation'], '+')})"
+        by_class.append([*name, *cells])
+    lines = [*_table(heads, overall), "", "Sensitivity for each class (its gain):", ""]
+    lines += _table([*heads[:3], *(f"{cls}, n = {count}" for cls, count in classes.items())], by_class)
     note = (
-        f"Test split, by {level}, percent; ± is the deviation over seeds; gains pair runs of the same seed."
+        f"Test split, by {level}, percent; ± is the deviation over seeds; gains pair runs of the same seed; "
+        f"n is the number of test {level}s."
     )
     return "\n".join([*lines, "", note]) + "\n"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads), *rows)]
 
 
 def main() -> None:

@@ -14,15 +14,19 @@ from ctrlgenaug.classifiers.table import collect, markdown, summarise_runs
 from ctrlgenaug.errors import UserError
 
 
-def result(value):
+def result(value, rare=None):
     figures = {"accuracy": value, "balanced_accuracy": value, "macro_f1": value, "auc": None}
+    figures["per_class"] = {
+        "CT-0": {"count": 8, "sensitivity": value},
+        "CT-234": {"count": 2, "sensitivity": rare},
+    }
     return {"test": {"patient": figures, "clip": figures}}
 
 
 def test_mean_deviation_and_paired_gain():
     runs = {
-        ("i3d", "joint"): {0: result(0.70), 1: result(0.90), 7: result(0.5)},
-        ("i3d", "baseline"): {0: result(0.60), 1: result(0.85)},
+        ("i3d", "joint"): {0: result(0.70, 0.5), 1: result(0.90, 1.0), 7: result(0.5, 0.0)},
+        ("i3d", "baseline"): {0: result(0.60, 0.5), 1: result(0.85, 0.0)},
     }
     rows = summarise_runs(runs)
     assert [row["setting"] for row in rows] == ["baseline", "joint"]
@@ -30,7 +34,13 @@ def test_mean_deviation_and_paired_gain():
     assert joint["mean"] == pytest.approx(70) and joint["deviation"] == pytest.approx(20)
     assert joint["gain"] == pytest.approx(7.5) and joint["gain_deviation"] == pytest.approx(12.5**0.5)
     assert rows[0]["accuracy"]["gain"] is None and rows[1]["auc"]["mean"] is None
+    rare = rows[1]["sensitivity"]["CT-234"]
+    assert rare["count"] == 2 and rare["mean"] == pytest.approx(50) and rare["deviation"] == pytest.approx(50)
+    assert rare["gain"] == pytest.approx(50) and rare["gain_deviation"] == pytest.approx(5000**0.5)
     text = markdown(rows, "patient")
+    assert "| classifier | setting | seeds | CT-0, n = 8 | CT-234, n = 2 |" in text
+    assert "| i3d | baseline | 2 | 72.5 ± 17.7 | 25.0 ± 35.4 |" in text
+    assert "| i3d | joint | 3 | 70.0 ± 20.0 (+7.5 ± 3.5) | 50.0 ± 50.0 (+50.0 ± 70.7) |" in text
     assert "| i3d | joint | 3 | 70.0 ± 20.0 | 70.0 ± 20.0 | 70.0 ± 20.0 | - | +7.5 ± 3.5 |" in text
 
 
