@@ -6,8 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from cond2img.latent_store import open_store, pick_device
+from cond2img.latent_store import open_store
 from ctrlgenaug import datasets, steps
+from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import fingerprint
 from ctrlgenaug.generation.arguments import words
@@ -37,6 +38,11 @@ def parse_arguments() -> argparse.Namespace:
         help="name or mmaction2 config of the classifier, where its checkpoint does not say it",
     )
     parser.add_argument("--classifier_checkpoint", help="classifier trained on real data")
+    parser.add_argument(
+        "--input_size",
+        type=int,
+        help="side of the classifier's frames in pixels, where its checkpoint does not say it (default: 256)",
+    )
     parser.add_argument(
         "--alpha", type=float, default=1.0, help="semantic: factor on the group's mean loss (default: 1.0)"
     )
@@ -87,6 +93,7 @@ def main() -> int:
             options.classifier_checkpoint,
             name=options.classifier,
             num_classes=len(spec.classes),
+            input_size=options.input_size,
             device=pick_device(options.device),
             batch_size=options.batch_size,
         )

@@ -18,6 +18,8 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path
 
 FORMAT = "ctrlgenaug-classifier-1"
+DEFAULT_SIDE = 256  # pixels, for files that do not say what they were trained on
+LEAST_SIDE = 16  # pixels; the recognisers halve their maps four or five times
 
 
 def save(
@@ -117,7 +119,7 @@ def load(
     *,
     name: str | None = None,
     num_classes: int | None = None,
-    input_size: int = 256,
+    input_size: int | None = None,
     num_frames: int = 8,
 ) -> tuple[Classifier, dict[str, Any]]:
     """Loads a classifier in eval mode, and what its file says about it.
@@ -127,7 +129,7 @@ def load(
         device: where it goes.
         name: its name or config; needed only where the file does not say it.
         num_classes: the number of classes it must have, if any.
-        input_size: frame side, where the file does not say it.
+        input_size: frame side, needed only where the file does not say it (None: 256 there).
         num_frames: frames of a clip, where the file does not say them.
 
     Returns:
@@ -135,19 +137,30 @@ def load(
         and ``data_name`` are None for strangers' files).
 
     Raises:
-        UserError: unreadable, another classifier than ``name``, another number of classes.
+        UserError: unreadable, another classifier than ``name``, another number of classes, another frame side.
     """
     weights, meta = read_weights(path)
     ours = meta.get("format") == FORMAT
     if ours:
         if name is not None and name != meta.get("name"):
             raise UserError(f"is {meta.get('name')}, not {name}", "Leave --classifier out, or mend it", path)
-        name, input_size, num_frames = meta["name"], int(meta["input_size"]), int(meta["num_frames"])
+        trained_at = int(meta["input_size"])
+        if input_size not in (None, trained_at):
+            raise UserError(
+                f"was trained on frames of {trained_at} pixels, not {input_size}",
+                "Leave --input_size out",
+                path,
+            )
+        name, input_size, num_frames = meta["name"], trained_at, int(meta["num_frames"])
     if name is None:
         raise UserError("does not say which classifier it is", "Give --classifier", path)
     found = _classes_of(weights, path)
     if num_classes is not None and found != num_classes:
         raise UserError(f"has {found} classes, not {num_classes}", "Check the data set's name", path)
+    if input_size is None:
+        input_size = DEFAULT_SIDE
+    if input_size < LEAST_SIDE:
+        raise UserError(f"--input_size {input_size} is too small", f"Give at least {LEAST_SIDE}")
     model = build(name, found, input_size, num_frames=num_frames)
     try:
         model.load_weights(weights)
@@ -217,11 +230,12 @@ def scorer(
     *,
     name: str | None = None,
     num_classes: int | None = None,
+    input_size: int | None = None,
     device: str = "cpu",
     batch_size: int = 8,
 ) -> Callable[[Iterable[np.ndarray]], np.ndarray]:
     """A loaded classifier as one function from clips (F, H, W) uint8 to logits (N, num_classes); see `load`."""
-    model, _ = load(path, device, name=name, num_classes=num_classes)
+    model, _ = load(path, device, name=name, num_classes=num_classes, input_size=input_size)
     return lambda clips: score(model, clips, device, batch_size)
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -10,6 +11,7 @@ from test_filter_folder import NAMES
 from test_vae_seq import clip
 
 from ctrlgenaug import classifiers, datasets
+from ctrlgenaug.errors import UserError
 from ctrlgenaug.video import read_video, write_mp4
 
 
@@ -23,8 +25,9 @@ def world(tmp_path_factory):
     root = tmp_path_factory.mktemp("world")
     torch.manual_seed(0)
     AutoencoderKL(**SMALL_VAE).save_pretrained(root / "model" / "MosMed-vae-pretrained")
-    model = classifiers.build("tiny", 3, input_size=64)
+    model = classifiers.build("tiny", 3, input_size=32)  # the clips have 64 pixels
     classifiers.save(root / "classifier.pth", model, "tiny", datasets.MOSMED.classes, "MosMed")
+    torch.save({"state_dict": model.weights()}, root / "strangers.pth")  # says neither its name nor its size
     for number, name in enumerate(NAMES):
         write_mp4(root / "synthetic" / name, clip(number - number % 4 if number % 4 == 3 else number))
     return root
@@ -45,6 +48,16 @@ def filter_(run_script, world, synthetic, *more, code=0):
     return run_script("noisy_data_filter.py", *arguments, cwd=world, code=code)
 
 
+def plain_logits(world, frames, side):
+    """What the stored classifier says to frames (F, H, W) of ``side`` pixels, each standardised by itself."""
+    how = cv2.INTER_AREA if side < frames.shape[1] else cv2.INTER_LINEAR
+    sized = np.stack([cv2.resize(frame, (side, side), interpolation=how) for frame in frames]).astype(float)
+    sized = (sized - sized.mean((1, 2), keepdims=True)) / sized.std((1, 2), keepdims=True)
+    model, _ = classifiers.load(world / "strangers.pth", name="tiny")
+    with torch.no_grad():
+        return model(torch.from_numpy(sized[None, None]).float())[0].double().numpy()
+
+
 def test_scores_then_filter(world, synthetic, run_script, tmp_path):
     result = score(run_script, world, synthetic)
     scores = json.loads((synthetic / "VAE_Seq_train_results.json").read_text())
@@ -57,16 +70,26 @@ def test_scores_then_filter(world, synthetic, run_script, tmp_path):
     classifier = ("--classifier", "tiny", "--classifier_checkpoint", world / "classifier.pth")
     result = filter_(run_script, world, synthetic, *classifier, "--save_base", kept)
     report = json.loads((kept / "filter_report.json").read_text())
-    model, _ = classifiers.load(world / "classifier.pth")
     for row in report["samples"]:
         assert row["vae_seq"] == scores[row["file"]]
-        logits = classifiers.score(model, [read_video(synthetic / row["file"])])[0].astype(np.float64)
+        logits = plain_logits(world, read_video(synthetic / row["file"]), 32)
         label = datasets.MOSMED.class_id(row["class"])
         assert row["loss"] == pytest.approx(np.log(np.exp(logits).sum()) - logits[label], rel=1e-3)
     names = {row["file"] for row in report["samples"] if row["decision"] == "kept"}
     assert {path.name for path in kept.glob("*.mp4")} == names
     assert f"{len(names)} of 8 clips kept in {kept}" in result.stdout
     assert report["settings"]["classifier_fingerprint"]
+
+
+def test_a_classifier_is_asked_at_the_size_it_was_trained_at(world):
+    frames = clip(3)  # 64 pixels
+    ours = classifiers.scorer(world / "classifier.pth")
+    assert ours([frames])[0] == pytest.approx(plain_logits(world, frames, 32), rel=1e-4)
+    with pytest.raises(UserError, match="was trained on frames of 32 pixels, not 256"):
+        classifiers.scorer(world / "classifier.pth", input_size=256)
+    for given, side in ((48, 48), (None, 256)):
+        strangers = classifiers.scorer(world / "strangers.pth", name="tiny", input_size=given)
+        assert strangers([frames])[0] == pytest.approx(plain_logits(world, frames, side), rel=1e-4)
 
 
 def test_the_default_folder_dry_run_and_levels(world, synthetic, run_script):
@@ -108,6 +131,11 @@ def test_a_broken_video_is_named(world, synthetic, run_script):
             "noisy_data_filter.py",
             ["--classifier_checkpoint", "classifier.pth", "--data_name", "ACDC"],
             "has 3 classes, not 5",
+        ),
+        (
+            "noisy_data_filter.py",
+            ["--classifier_checkpoint", "classifier.pth", "--input_size", "256"],
+            "was trained on frames of 32 pixels, not 256",
         ),
     ],
 )
