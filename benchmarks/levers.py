@@ -3,8 +3,8 @@
     python benchmarks/levers.py                 full size, a guided batch of one clip
     python benchmarks/levers.py --size small
 
-The arithmetic stays the same, so the difference from "all" is rounding. Rounds alternate, medians are shown; seconds are
-those of the processor on a CPU.
+The arithmetic stays the same, so the difference from "all" is rounding. Rounds alternate, medians are shown;
+processor seconds on a CPU.
 """
 
 from __future__ import annotations
