@@ -87,6 +87,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument("--num_inference_steps", type=int, default=200, help="(default: %(default)s)")
     sampling.add_argument("--guidance_scale", type=float, default=7.5, help="(default: %(default)s)")
     sampling.add_argument(
+        "--guidance_interval",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="timesteps, of 0 to 999, with guidance; outside, a step costs half (default: all)",
+    )
+    sampling.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),
         default="float32",
@@ -154,6 +161,7 @@ def main() -> int:
         scheduler=options.scheduler,
         num_inference_steps=options.num_inference_steps,
         guidance_scale=options.guidance_scale,
+        guidance_interval=options.guidance_interval and tuple(options.guidance_interval),
         dtype=options.dtype,
         compile_unet=options.compile,
         num_frames=options.num_frames,

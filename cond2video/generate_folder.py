@@ -37,6 +37,7 @@ class Request:
         devices: device names; empty means all GPUs, else the CPU.
         num_workers: processes a device, or None.
         num_frames: F where no motion field tells, or None.
+        guidance_interval: (low, high) timesteps with guidance; None: all.
         output_dir: the folder, or None for the method's name below ``model_path``.
     """
 
@@ -49,6 +50,7 @@ class Request:
     scheduler: str = "ddim"
     num_inference_steps: int = 200
     guidance_scale: float = 7.5
+    guidance_interval: tuple[float, float] | None = None
     dtype: str = "float32"
     compile_unet: bool = False
     num_frames: int | None = None
@@ -68,6 +70,9 @@ class Request:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"--{name} {value} is too small", f"Give at least {least}")
+        if self.guidance_interval and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1]:
+            low, high = self.guidance_interval
+            raise UserError(f"--guidance_interval {low:g} {high:g} is no interval", "Give e.g. 200 800")
 
 
 def generate_folder(
@@ -100,6 +105,8 @@ def generate_folder(
         "num_frames": request.num_frames or spec.required_clip_num,
         "lossless": request.lossless,
     }
+    if request.guidance_interval:
+        settings["guidance_interval"] = list(request.guidance_interval)
     arguments = {
         "model_path": str(Path(request.model_path).resolve()),
         "vae_path": request.vae_path and str(Path(request.vae_path).resolve()),
@@ -108,6 +115,7 @@ def generate_folder(
         "conditions": conditions,
         "compile_unet": request.compile_unet,
         "num_frames": request.num_frames,
+        "guidance_interval": request.guidance_interval,
         **{key: settings[key] for key in ("scheduler", "num_inference_steps", "guidance_scale", "dtype")},
     }
     own = take_shard(samples, *shard)

@@ -74,6 +74,7 @@ class SequenceSynthesiser:
         scheduler: a key of `cond2img.pipelines.denoising.SOLVERS`.
         num_inference_steps: denoising steps.
         guidance_scale: classifier-free guidance; 1 is none.
+        guidance_interval: (low, high) timesteps with guidance, of 0 to 999; None: all.
         dtype: a key of `DTYPES`.
         compile_unet: compile the UNet (seconds to minutes at the start, faster steps afterwards).
         num_frames: F where the clip has no motion field to tell; None is the data set's.
@@ -94,6 +95,7 @@ class SequenceSynthesiser:
         scheduler: str = "ddim",
         num_inference_steps: int = 200,
         guidance_scale: float = 7.5,
+        guidance_interval: tuple[float, float] | None = None,
         dtype: str = "float32",
         compile_unet: bool = False,
         num_frames: int | None = None,
@@ -102,7 +104,11 @@ class SequenceSynthesiser:
         _quieten()
         self.device = _usable(device)
         self.num_frames = num_frames
-        self._settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+        self._settings = {
+            "num_inference_steps": num_inference_steps,
+            "guidance_scale": guidance_scale,
+            "guidance_interval": guidance_interval,
+        }
         folder = find_model_folder(model_path, data_name, vae_path)
         unet = UNet3DMultiConditionModel.from_trained_3d(folder.unet)
         _check_classes(unet, self.spec, folder.unet)

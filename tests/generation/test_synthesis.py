@@ -73,11 +73,24 @@ def test_longer_and_shorter_clips(world):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"scheduler": "dpmsolver++"}, {"scheduler": "unipc"}, {"dtype": "bfloat16"}, {"guidance_scale": 1.0}],
+    [
+        {"scheduler": "dpmsolver++"},
+        {"scheduler": "unipc"},
+        {"dtype": "bfloat16"},
+        {"guidance_scale": 1.0},
+    ],
 )
 def test_other_settings(world, settings):
     clip = frames(synthesiser(world, **settings), SAMPLE)[0]
     assert clip.shape == (8, 256, 256) and clip.std() > 1
+
+
+def test_guidance_within_an_interval_of_noise_levels(world):
+    whole, same, part = (
+        frames(synthesiser(world, guidance_interval=interval), SAMPLE)[0]
+        for interval in (None, (0, 999), (600, 999))
+    )
+    assert np.array_equal(whole, same) and not np.array_equal(whole, part)
 
 
 def test_a_device_that_is_not_there(world):
