@@ -2,9 +2,9 @@
 
     python benchmarks/solvers.py --run demo_run        on the demo's model and its classifier
 
-Prints a Markdown table as it goes: seconds a clip (of the processor, on a CPU), VAE-Seq, class control (share of clips in
-which a classifier trained on real clips finds the class asked for), and how far the frames are from those of 200 steps
-(mean absolute difference in grey values; the row "one seed to another" gives the scale).
+Prints a Markdown table as it goes: seconds a clip (of the processor, on a CPU), VAE-Seq, class control (share of clips
+in which a classifier trained on real clips finds the class asked for), and how far the frames are from those of 200
+steps (mean absolute difference in grey values; the row "one seed to another" gives the scale).
 """
 
 from __future__ import annotations
