@@ -6,7 +6,9 @@ import argparse
 import errno
 import multiprocessing
 import os
+import signal
 import sys
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -143,7 +145,7 @@ def for_each_case(
         else:
             # spawn: a forked child inherits the locks of OpenCV's and torch's threads and can hang on them
             pool = ProcessPoolExecutor(
-                min(num_workers, len(jobs)), mp_context=multiprocessing.get_context("spawn")
+                min(num_workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_start_worker
             )
             try:
                 futures = {pool.submit(worker, *args): case for case, args in jobs.items()}
@@ -153,6 +155,18 @@ def for_each_case(
                 pool.shutdown(cancel_futures=True)
     outcome.results = {case: outcome.results[case] for case in jobs if case in outcome.results}
     return outcome
+
+
+def _start_worker() -> None:
+    """In a worker process: leave the keyboard to the parent, and leave with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    # The workers of a killed run would wait for ever, and before that write beside the run that continues it.
+    multiprocessing.parent_process().join()
+    os._exit(EXIT_ERROR)
 
 
 def add_batch_options(parser: argparse.ArgumentParser, *, workers: bool = True) -> None:

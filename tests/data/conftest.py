@@ -7,7 +7,28 @@ import pytest
 
 from ctrlgenaug.phantom import class_counts, make_phantom
 
-SMALL = {"MosMed": (11, (15, 17)), "MRNet": (4, (7, 31)), "ACDC": (10, (8, 10)), "TUSC": (8, (16, 20))}
+SMALL = {"MosMed": (11, (15, 17)), "MRNet": (8, (7, 31)), "ACDC": (10, (8, 10)), "TUSC": (8, (16, 20))}
+
+# By data set the scripts that write pictures, in order, each with the folders it writes; the first has the ledger.
+WRITERS = {
+    "MosMed": {
+        "MosMedData/extract_all_slices.py": ("MosMed_all_slices",),
+        "MosMedData/sample_sequences.py": ("MosMed_volume", "MosMed_data"),
+    },
+    "MRNet": {
+        "MRNet/extract_all_slices.py": ("MRNet_all_slices",),
+        "MRNet/sample_sequences.py": ("MRNet_volume", "MRNet_data"),
+    },
+    "ACDC": {
+        "ACDC/extract_all_slices.py": ("ACDC_all_slices",),
+        "ACDC/sample_sequences.py": ("ACDC_volume", "ACDC_data"),
+    },
+    "TUSC": {
+        "TUSC/extract_all_images.py": ("TUSC_all_images",),
+        "TUSC/save_all_consecutive_images.py": ("TUSC_all_images_consecutive",),
+        "TUSC/sample_videos.py": ("TUSC_video", "TUSC_data"),
+    },
+}
 
 
 @pytest.fixture(scope="session")
@@ -54,3 +75,26 @@ def phantom(originals, tmp_path):
         return shutil.copytree(originals(data_name), tmp_path / f"{data_name} Ünïcode home")
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def writers():
+    """Scripts and the folders that they write, by data set."""
+    return WRITERS
+
+
+@pytest.fixture(scope="session")
+def finished(originals, tmp_path_factory, run_script):
+    """``finished("MRNet")``: a home that went through all steps in one process, undisturbed; do not change it."""
+    made = {}
+
+    def get(data_name):
+        if data_name not in made:
+            made[data_name] = shutil.copytree(
+                originals(data_name), tmp_path_factory.mktemp("finished") / "home"
+            )
+            for script in WRITERS[data_name]:
+                run_script(script, "--num_workers", 1, cwd=made[data_name])
+        return made[data_name]
+
+    return get

@@ -2,11 +2,7 @@
 
 import gzip
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 
 import nibabel
 import numpy as np
@@ -34,17 +30,14 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.fixture(scope="module")
-def finished(originals, tmp_path_factory, run_script):
+@pytest.fixture
+def mosmed(finished):
     """A finished home, made by one process: do not change it."""
-    home = shutil.copytree(originals("MosMed"), tmp_path_factory.mktemp("done") / "MosMedData")
-    for script in (EXTRACT, SAMPLE):
-        run_script(script, "--num_workers", 1, cwd=home)
-    return home
+    return finished("MosMed")
 
 
-def test_every_slice_and_every_clip_is_there_and_right(finished, reader):
-    registry = pandas.read_excel(finished / "dataset_registry.xlsx")
+def test_every_slice_and_every_clip_is_there_and_right(mosmed, reader):
+    registry = pandas.read_excel(mosmed / "dataset_registry.xlsx")
     merged = [
         "CT-234" if category in ("CT-2", "CT-3", "CT-4") else category for category in registry["category"]
     ]
@@ -52,33 +45,33 @@ def test_every_slice_and_every_clip_is_there_and_right(finished, reader):
     for split, indices in (("train", train), ("test", test)):
         slices, frames, clips = [], [], []
         for i in indices:
-            path = finished / registry["study_file"][i][1:]
+            path = mosmed / registry["study_file"][i][1:]
             volume = np.asarray(nibabel.load(path).dataobj)
             case, n = path.name[: -len(".nii.gz")], volume.shape[2]
             expected = reader(EXTRACT).slices(volume)
             stored = [
-                read_png(finished / "MosMed_all_slices" / f"{case}_slice{k:02d}.png") for k in range(1, n + 1)
+                read_png(mosmed / "MosMed_all_slices" / f"{case}_slice{k:02d}.png") for k in range(1, n + 1)
             ]
             np.testing.assert_array_equal(stored, list(expected.values()))
             slices += [{"file_name": f"{case}_slice{k:02d}.png", "cls": merged[i]} for k in range(1, n + 1)]
             frames += [{"file_name": f"{case}_slice{k:02d}.png", "cls": merged[i]} for k in range(1, 16, 2)]
             clips.append({"file_name": f"{case}_s01.avi", "cls": merged[i]})
-            clip = read_video(finished / "MosMed_volume" / f"{case}_s01.avi", 8)
+            clip = read_video(mosmed / "MosMed_volume" / f"{case}_s01.avi", 8)
             assert (
                 np.abs(clip.astype(int) - stored[0:15:2]).max() <= 1
             )  # through a colour conversion and back
-        assert rows(finished / "MosMed_all_slices" / f"{split}_metadata.jsonl") == slices
-        assert rows(finished / "MosMed_data" / f"{split}_metadata.jsonl") == frames
-        assert rows(finished / "MosMed_volume" / f"{split}_metadata.jsonl") == clips
+        assert rows(mosmed / "MosMed_all_slices" / f"{split}_metadata.jsonl") == slices
+        assert rows(mosmed / "MosMed_data" / f"{split}_metadata.jsonl") == frames
+        assert rows(mosmed / "MosMed_volume" / f"{split}_metadata.jsonl") == clips
     for row in frames:
         name = row["file_name"]
-        assert (finished / "MosMed_data" / name).read_bytes() == (
-            finished / "MosMed_all_slices" / name
+        assert (mosmed / "MosMed_data" / name).read_bytes() == (
+            mosmed / "MosMed_all_slices" / name
         ).read_bytes()
 
 
-def test_slices_stand_upright(finished):
-    slice_ = read_png(finished / "MosMed_all_slices" / "study_0001_slice08.png")
+def test_slices_stand_upright(mosmed):
+    slice_ = read_png(mosmed / "MosMed_all_slices" / "study_0001_slice08.png")
     rows_, columns = np.nonzero(slice_ > 215)  # bone: the spine lies at the back, in the middle
     assert rows_.mean() > 128 and abs(columns.mean() - 128) < 20
 
@@ -112,40 +105,18 @@ def test_the_published_split_of_1110_studies(tmp_path, reader):
     assert [case.name for case in cases[888:891]] == ["study_0871", "study_0413", "study_0764"]
 
 
-def test_four_workers_give_the_same_bytes(finished, originals, tmp_path, run_script):
-    home = shutil.copytree(originals("MosMed"), tmp_path / "MosMedData")
-    run_script(EXTRACT, "--num_workers", 4, cwd=tmp_path)  # from the folder above the home
-    run_script(SAMPLE, "--num_workers", 4, "--mode", "train", cwd=tmp_path)
+def test_a_split_at_a_time_from_the_folder_above(mosmed, tmp_path, run_script):
+    home = shutil.copytree(mosmed, tmp_path / "MosMedData")
+    for folder in ("MosMed_data", "MosMed_volume"):
+        shutil.rmtree(home / folder)
+    run_script(SAMPLE, "--num_workers", 1, "--mode", "train", cwd=tmp_path)
     assert not (home / "MosMed_volume" / "test_metadata.jsonl").exists()
-    run_script(SAMPLE, "--num_workers", 4, "--mode", "test", cwd=tmp_path)
-    assert contents(home) == contents(finished)
+    run_script(SAMPLE, "--num_workers", 1, "--mode", "test", cwd=tmp_path)
+    assert contents(home) == contents(mosmed)
 
 
-def test_a_killed_run_leaves_no_metadata_and_continues(finished, phantom, repository, run_script):
-    home = phantom("MosMed")
-    process = subprocess.Popen(
-        [sys.executable, repository / EXTRACT, "--num_workers", "1"], cwd=home, stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    ledger = home / "MosMed_all_slices" / ".finished.jsonl"
-    deadline = time.monotonic() + 120
-    while not (ledger.exists() and ledger.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    assert not list((home / "MosMed_all_slices").glob("*_metadata.jsonl"))
-    whole = sum(line.strip() != "" for line in ledger.read_text().splitlines())
-    assert 1 <= whole < 11
-    with ledger.open("ab") as handle:
-        handle.write(b'\n{"case": "study_0009", "made')  # as if killed in the middle of a line
-    result = run_script(EXTRACT, cwd=home)
-    assert f"{whole} of 11 cases are finished already" in result.stdout
-    run_script(SAMPLE, cwd=home)
-    assert contents(home) == contents(finished)
-
-
-def test_a_finished_step_says_so_and_mends_what_was_spoilt(finished, tmp_path, run_script):
-    home = shutil.copytree(finished, tmp_path / "MosMedData")
+def test_a_finished_step_says_so_and_mends_what_was_spoilt(mosmed, tmp_path, run_script):
+    home = shutil.copytree(mosmed, tmp_path / "MosMedData")
     before = contents(home)
     for script in (EXTRACT, SAMPLE):
         assert "already complete" in run_script(script, cwd=home).stdout
@@ -158,8 +129,8 @@ def test_a_finished_step_says_so_and_mends_what_was_spoilt(finished, tmp_path, r
     assert contents(home) == before
 
 
-def test_other_sampling_settings_replace_the_clips(finished, tmp_path, run_script):
-    home = shutil.copytree(finished, tmp_path / "MosMedData")
+def test_other_sampling_settings_replace_the_clips(mosmed, tmp_path, run_script):
+    home = shutil.copytree(mosmed, tmp_path / "MosMedData")
     numbers = (
         "--frames_per_clip",
         5,
@@ -279,8 +250,8 @@ def test_a_bad_registry_is_an_error_in_one_line(spoil, message, phantom, run_scr
     assert message in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_bad_slices_are_skipped_and_counted(finished, tmp_path, run_script):
-    home = shutil.copytree(finished, tmp_path / "MosMedData")
+def test_bad_slices_are_skipped_and_counted(mosmed, tmp_path, run_script):
+    home = shutil.copytree(mosmed, tmp_path / "MosMedData")
     slices = home / "MosMed_all_slices"
     (slices / "study_0001_slice03.png").write_bytes(b"")
     (slices / "study_0002_slice04.png").unlink()  # not in a clip, but a hole
@@ -324,17 +295,17 @@ def test_bad_metadata_are_an_error_in_one_line(line, message, tmp_path, run_scri
     assert message in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_a_case_in_both_splits_is_refused(finished, tmp_path, run_script):
-    home = shutil.copytree(finished, tmp_path / "MosMedData")
+def test_a_case_in_both_splits_is_refused(mosmed, tmp_path, run_script):
+    home = shutil.copytree(mosmed, tmp_path / "MosMedData")
     train, test = (home / "MosMed_all_slices" / f"{split}_metadata.jsonl" for split in ("train", "test"))
     test.write_text(test.read_text() + train.read_text().splitlines()[0] + "\n")
     assert "occur more than once" in run_script(SAMPLE, cwd=home, code=2).stderr
 
 
-def test_two_runs_cannot_write_one_folder(finished, tmp_path, run_script):
+def test_two_runs_cannot_write_one_folder(mosmed, tmp_path, run_script):
     from ctrlgenaug.files import exclusive
 
-    home = shutil.copytree(finished, tmp_path / "MosMedData")
+    home = shutil.copytree(mosmed, tmp_path / "MosMedData")
     with exclusive(home / "MosMed_all_slices"):
         assert "another run is writing" in run_script(EXTRACT, cwd=home, code=2).stderr
     with exclusive(home / "MosMed_volume"):
