@@ -19,6 +19,7 @@ from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import claim_folder, exclusive, fingerprint, load_npy, read_json, save_npy, verified
 from ctrlgenaug.medsam import PRIOR_SHAPE, encode, load_encoder, weight_files
+from ctrlgenaug.preprocessing import ledger
 from ctrlgenaug.preprocessing.png import read_png
 
 WEIGHTS_FILE = "weights.json"  # in the priors' folder: whose they are
@@ -63,6 +64,11 @@ def wanted_frames(data_dir: Path, spec: DatasetSpec, settings: Settings) -> dict
     return frames
 
 
+def frame_digest(path: Path) -> str | None:
+    """Tells two versions of a frame's file apart, whenever they were written; None if there is none."""
+    return fingerprint([path]) if path.is_file() else None
+
+
 def load_prior(path: str | Path, dtype: str | None = None) -> np.ndarray:
     """A prior, (256, 64, 64), mapped read-only; a `UserError` if it is damaged or not of ``dtype``."""
     prior = load_npy(path, PRIOR_SHAPE, mmap=True, remedy=REMEDY)
@@ -79,7 +85,9 @@ def _check_values(prior: np.ndarray, path: Path) -> None:
 
 
 def verify_priors(data_dir: str | Path, spec: DatasetSpec, settings: Settings) -> tuple[steps.Outcome, Path]:
-    """Reads every wanted prior and checks shape, precision and values; changes nothing.
+    """Reads every wanted prior; checks shape, precision, values, and that it is of the frame as it is now.
+
+    Changes nothing. A frame that is not there is not missed.
 
     Returns:
         The outcome (``failures``: the bad ones; count ``whole``) and the folder of the priors.
@@ -93,11 +101,14 @@ def verify_priors(data_dir: str | Path, spec: DatasetSpec, settings: Settings) -
         raise UserError(
             f"holds priors of another encoder ({noted.get('encoder')})", "Check the weights", folder
         )
-    outcome = steps.Outcome()
+    outcome, finished = steps.Outcome(), ledger.entries(folder)
     for name in tqdm(frames, desc="verifying", unit="prior"):
         path = spec.prior_path(data_dir.parent, name)
         try:
             _check_values(load_prior(path, noted.get("dtype")), path)
+            digest = frame_digest(frames[name])
+            if digest is not None and (name not in finished or finished[name]["made_from"] != digest):
+                raise UserError("was made of another version of its frame", REMEDY, path)
             outcome.counts["whole"] += 1
         except UserError as error:
             outcome.failures[name] = str(error)
@@ -108,7 +119,9 @@ def verify_priors(data_dir: str | Path, spec: DatasetSpec, settings: Settings) -
 def extract_priors(
     data_dir: str | Path, spec: DatasetSpec, settings: Settings, *, strict: bool = False
 ) -> tuple[steps.Outcome, Path]:
-    """Encodes the frames whose prior is not there yet; a bad frame is reported and skipped.
+    """Encodes the frames that have no prior, or one of another version of the frame; a bad frame is skipped.
+
+    The ledger notes each prior with its frame's digest, so that nothing of a frame extracted anew stays unnoticed.
 
     Returns:
         The outcome (counts ``made`` and ``kept``) and the folder of the priors.
@@ -128,11 +141,17 @@ def extract_priors(
             name=WEIGHTS_FILE,
             notes={"encoder": Path(settings.checkpoint).name},
         )
+        finished, sizes = ledger.entries(folder), {}
+        digests = {name: frame_digest(frame) for name, frame in frames.items()}
         todo = [
             name
             for name, target in targets.items()
-            if not verified(lambda path: load_prior(path, settings.dtype), target)
+            if name not in finished
+            or not ledger.intact(finished[name], digests[name], folder, sizes)
+            or not verified(lambda path: load_prior(path, settings.dtype), target)
         ]
+        for name in todo:  # should its frame be unreadable now, no prior is better than that of a former one
+            targets[name].unlink(missing_ok=True)
         outcome = steps.Outcome()
         outcome.counts["kept"] = len(frames) - len(todo)
         if todo:
@@ -141,6 +160,8 @@ def extract_priors(
                 for name, error in _make(model, device, todo, frames, targets, settings):
                     bar.update()
                     if error is None:
+                        files = {targets[name].name: targets[name].stat().st_size}
+                        ledger.record(folder, {"case": name, "made_from": digests[name], "files": files})
                         outcome.counts["made"] += 1
                     elif strict:
                         raise error
