@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from cond2img.models import load_vae
+from cond2video.model_folder import find_model_folder
 from cond2video.synthesis import SequenceSynthesiser
 from ctrlgenaug import datasets
 from ctrlgenaug.classifiers.checkpoint import scorer
@@ -87,9 +88,8 @@ def main() -> None:
     home = spec.home_in(run)
     model = args.sequence_model_path or str(run / f"sequence_model_{spec.data_name}")
     classify = scorer(args.classifier or run / "runs/classifier/classifier.pth", device=args.device)
-    store = LatentStore(
-        lambda: load_vae(Path(model) / "vae").eval().to(args.device), "vae", None, device=args.device
-    )
+    vae = find_model_folder(model, spec.data_name).vae
+    store = LatentStore(lambda: load_vae(vae).eval().to(args.device), "vae", None, device=args.device)
     real = spec.clips(home)
     chosen = [clip for cls in spec.classes for clip in [c for c in real if c.cls == cls][: args.clips]]
     labels = np.array([spec.class_id(clip.cls) for clip in chosen])
