@@ -6,7 +6,7 @@
 #   bash demo.sh --seed 1        other patients, other weights
 #   bash demo.sh --out FOLDER    where everything goes (default: demo_run, demo_run_quick)
 #
-# Ends with FOLDER/index.html: pictures, figures, and what each step made and took. The same command again continues.
+# Ends with FOLDER/index.html: the run's report, and what each step made and took. The same command again continues.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
@@ -84,6 +84,6 @@ step "generation" . "$PYTHON" "$ROOT/generate.py" --sequence_model_path $model \
 step "VAE-Seq" . "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path $model --synthetic_dir $synthetic
 step "noise filter" . "$PYTHON" "$ROOT/noisy_data_filter.py" --synthetic_dir $synthetic --save_base $filtered \
     --vae_path $model --classifier_checkpoint runs/classifier/classifier.pth
-step "class control" . "$PYTHON" "$ROOT/evaluate.py" --synthetic $synthetic --classifier runs/classifier/classifier.pth \
-    --data_name MosMed --metrics class_control --output runs/class_control.json
+step "evaluation" . "$PYTHON" "$ROOT/evaluate.py" --real . --synthetic $synthetic --data_name MosMed \
+    --classifier runs/classifier/classifier.pth --vae_path $model --output evaluation.json
 "$PYTHON" -m ctrlgenaug.demo.page --run . --seconds "$(seconds "$began" "$EPOCHREALTIME")"

@@ -22,6 +22,26 @@ def _caption(picture: ImageDraw.ImageDraw, place: tuple[int, int], text: str, wi
     picture.text(place, text, fill=0)
 
 
+def strip(frames: np.ndarray, frame_size: int = 112, most: int = 8) -> np.ndarray:
+    """A clip's frames from left to right.
+
+    Args:
+        frames: (F, H, W) uint8; of more than ``most``, evenly spaced ones are shown.
+        frame_size: side of a frame in the picture, in pixels; smaller frames are not enlarged.
+        most: frames shown.
+
+    Returns:
+        (H', W') uint8, white between the frames.
+    """
+    size = min(frame_size, *frames.shape[1:])
+    shown = np.linspace(0, len(frames) - 1, min(most, len(frames))).round().astype(int)
+    canvas = np.full((size, len(shown) * (size + MARGIN) - MARGIN), 255, np.uint8)
+    for column, index in enumerate(shown):
+        small = cv2.resize(frames[index], (size, size), interpolation=cv2.INTER_AREA)
+        canvas[:, column * (size + MARGIN) : column * (size + MARGIN) + size] = small
+    return canvas
+
+
 def contact_sheet(rows: Sequence[tuple[str, np.ndarray]], frame_size: int = 96) -> np.ndarray:
     """Clips below one another.
 

@@ -16,6 +16,7 @@ import numpy as np
 from ctrlgenaug import steps
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import read_json, write_json, write_text
+from ctrlgenaug.report.figures import spread
 
 KEYS = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
 BASELINE = "baseline"
@@ -83,13 +84,6 @@ def _spread(values: Sequence[float]) -> tuple[float | None, float | None]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def cell(mean: float | None, deviation: float | None, sign: str = "") -> str:
-    """``mean ± deviation`` with one decimal, with a sign if ``sign`` is "+"; a dash for none."""
-    if mean is None:
-        return "-"
-    return f"{mean:{sign}.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
-
-
 def markdown(rows: Sequence[dict[str, Any]], level: str) -> str:
     """The rows as two Markdown tables: the figures, and the sensitivity for each class."""
     classes = {cls: found["count"] for row in rows for cls, found in row["sensitivity"].items()}
@@ -98,15 +92,15 @@ def markdown(rows: Sequence[dict[str, Any]], level: str) -> str:
     overall, by_class = [], []
     for row in rows:
         name = [row["classifier"], row["setting"], str(len(row["seeds"]))]
-        cells = [cell(row[key]["mean"], row[key]["deviation"]) for key in KEYS]
+        cells = [spread(row[key]["mean"], row[key]["deviation"]) for key in KEYS]
         balanced = row["balanced_accuracy"]
-        overall.append([*name, *cells, cell(balanced["gain"], balanced["gain_deviation"], "+")])
+        overall.append([*name, *cells, spread(balanced["gain"], balanced["gain_deviation"], sign="+")])
         cells = []
         for cls in classes:
             found = row["sensitivity"][cls]
-            cells.append(cell(found["mean"], found["deviation"]))
+            cells.append(spread(found["mean"], found["deviation"]))
             if row["setting"] != BASELINE:
-                cells[-1] += f" ({cell(found['gain'], found['gain_deviation'], '+')})"
+                cells[-1] += f" ({spread(found['gain'], found['gain_deviation'], sign='+')})"
         by_class.append([*name, *cells])
     lines = [*_table(heads, overall), "", "Sensitivity for each class (its gain):", ""]
     lines += _table([*heads[:3], *(f"{cls}, n = {count}" for cls, count in classes.items())], by_class)

@@ -1,4 +1,4 @@
-"""The demo's closing page: pictures of every stage, the figures, and what each step made and took.
+"""The demo's closing page: the report of a run, and what each step made and took.
 
 ``python -m ctrlgenaug.demo.page --run demo_run`` writes ``index.html`` and ``overview.png`` into the run's folder.
 """
@@ -6,154 +6,50 @@
 from __future__ import annotations
 
 import csv
-import json
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from ctrlgenaug import datasets, steps
-from ctrlgenaug.files import atomic_path, read_json
-from ctrlgenaug.report import Section, Table, write_page
+from ctrlgenaug.pictures import contact_sheet, save_picture
+from ctrlgenaug.report.page import Key, Section, Table, write_page
+from ctrlgenaug.report.places import Places, find
+from ctrlgenaug.report.run import sections
+from ctrlgenaug.report.synthesis import pairs
 from ctrlgenaug.video import read_video
 
-SPEC = datasets.MOSMED
-SYNTHETIC = "sequence_model_MosMed/cond_im_synthesis_mp4"
-FILTERED = "MosMed_synthetic_filtered"
-STAGES = {"vae": "VAE", "ldm": "LDM", "sequence_ldm": "sequence LDM"}
+NOT_PART = ("Does it help?",)  # a comparison over seeds takes longer than a demo may
 
 
-def draw_overview(run: Path, target: Path, shown: int = 8) -> None:
-    """Draws, for every class, a real clip above a synthetic one of its class; ``shown`` frames each.
-
-    The real clip is one that the synthetic clip was *not* conditioned on, so that likeness is the model's doing.
-    """
-    from matplotlib.figure import Figure
-
-    home = SPEC.home_in(run)
-    clips = SPEC.clips(home)
-    found = [
-        *sorted((run / FILTERED).glob("*.mp4")),
-        *sorted((run / SYNTHETIC).glob("*.mp4")),
-    ]  # kept ones first
-    rows: list[tuple[str, np.ndarray]] = []
-    for cls in SPEC.classes:
-        made = [path for path in found if path.stem.rsplit("_", 2)[1] == cls]
-        source = made[0].stem.rsplit("_", 2)[0] if made else ""
-        real = next((clip for clip in clips if clip.cls == cls and clip.name != source), None)
-        if real:
-            rows.append((f"{cls}\nreal", read_video(home / SPEC.clips_dir / real.file_name)))
-        if made:
-            rows.append((f"{cls}\nsynthetic", read_video(made[0])))
-    figure = Figure(figsize=(1.2 * shown + 1, 1.2 * len(rows)), dpi=110, layout="constrained")
-    grid = figure.subplots(len(rows), shown, squeeze=False)
-    for axes_row, (title, frames) in zip(grid, rows, strict=True):
-        for axes, index in zip(
-            axes_row, np.linspace(0, len(frames) - 1, shown).round().astype(int), strict=True
-        ):
-            axes.imshow(frames[index], cmap="gray", vmin=0, vmax=255)
-            axes.set_xticks([])
-            axes.set_yticks([])
-        axes_row[0].set_ylabel(title, fontsize=9, rotation=0, ha="right", va="center")
-    with atomic_path(target) as temporary:
-        figure.savefig(temporary)
-
-
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
-
-
-def _last_loss(path: Path) -> str:
-    """The loss a stage ended with: the mean of its last rows, because single ones are noisy."""
-    rows = [json.loads(line) for line in path.read_text().splitlines()[-10:]] if path.is_file() else []
-    return f"{np.mean([row['loss'] for row in rows]):.4g}" if rows else "none"
-
-
-def class_control_line(control: dict[str, Any]) -> str:
-    """How often a classifier that saw only real clips finds the requested class in synthetic ones, in a sentence."""
-    if not control:
-        return "Class control was not measured."
-    return (
-        f"A classifier trained only on real clips finds the requested class in {100 * control['accuracy']:.0f} % of "
-        f"{control['count']} synthetic clips (chance: {100 / len(SPEC.classes):.0f} %)."
+def places_of(run: Path) -> Places:
+    """Where demo.sh puts its results."""
+    model = run / "sequence_model_MosMed"
+    return find(
+        datasets.MOSMED,
+        run,
+        sequence_model=model,
+        runs=run / "runs",
+        filtered=run / "MosMed_synthetic_filtered",
+        classifiers=[run / "runs/classifier"],
+        evaluation=run / "evaluation.json",
     )
 
 
-def _accuracy(figures: dict[str, Any]) -> str:
-    return f"{100 * figures['accuracy']:.0f} % of {figures['count']}" if figures else "not measured"
+def draw_overview(places: Places, target: Path) -> None:
+    """Draws, for every class, a real clip above a synthetic one of its class."""
+    rows = []
+    for pair in pairs(places, shown=1):
+        found = [("real", pair.real), *(("synthetic", path) for path in pair.synthetic)]
+        rows += [(f"{pair.cls}, {kind}", read_video(path)) for kind, path in found if path]
+    if rows:
+        save_picture(target, contact_sheet(rows))
 
 
-def _newest(folder: Path, pattern: str) -> Path:
-    found = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else folder / pattern
-
-
-def sections(run: Path) -> list[Section]:
-    """The page's parts, from what the steps left in ``run``."""
-    home, synthetic, filtered = SPEC.home_in(run), run / SYNTHETIC, run / FILTERED
-    control = (
-        _optional(run / "runs/class_control.json").get("metrics", {}).get("class_control", {}).get("all", {})
-    )
-    real = _optional(run / "runs/classifier/metrics.json").get("test", {}).get("clip", {})
-    scores = _optional(synthetic / "VAE_Seq_train_results.json")
+def steps_section(run: Path) -> Section:
+    """Every step's command, what it took and its last line."""
     with (run / "steps.tsv").open(encoding="utf-8") as handle:
         taken = [(*row, "", "")[:4] for row in csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)]
-    figures = [
-        ("class control: accuracy on synthetic clips", _accuracy(control)),
-        ("the same classifier on real test clips", _accuracy(real)),
-        (
-            "VAE-Seq of the synthetic clips, mean %",
-            f"{np.mean(list(scores.values())):.2f}" if scores else "none",
-        ),
-        ("synthetic clips: made, kept", f"{len(scores)}, {len(list(filtered.glob('**/*.mp4')))}"),
-        *(
-            (f"{title}: last loss", _last_loss(run / "runs" / name / "stats.jsonl"))
-            for name, title in STAGES.items()
-        ),
-    ]
-    curves = [(run / "runs" / name / "loss_curve.png", f"{title}: loss") for name, title in STAGES.items()]
-    return [
-        Section(
-            "Real and synthetic clips",
-            "Each pair: a real phantom patient, and a clip made for the same class from another patient's conditions.",
-            key=class_control_line(control),
-            pictures=[(run / "overview.png", "Real clips above synthetic ones, a pair a class")],
-        ),
-        Section("Figures", table=Table(("figure", "value"), figures, numeric=(1,))),
-        Section(
-            "Reconstruction",
-            "Test frames above their reconstructions by the VAE.",
-            pictures=[
-                (
-                    _newest(run / "runs/vae/inter_test_results", "iter_*.png"),
-                    "VAE: originals, reconstructions",
-                )
-            ],
-        ),
-        Section(
-            "Motion field",
-            "What the video encoder saw move between neighbouring frames of a clip.",
-            pictures=[(_newest(home, f"{SPEC.motion_dir}_pictures/*.png"), "Motion vectors of one clip")],
-        ),
-        Section("Training", pictures=curves),
-        Section(
-            "Noise filter",
-            "Clips whose VAE-Seq lies outside the two thresholds are dropped.",
-            pictures=[
-                (filtered / "inner-video-kmeans-threshold.png", "4-means over the VAE-Seq values"),
-                (filtered / "filter_examples.png", "Kept and dropped clips, with the reason"),
-            ],
-        ),
-        Section(
-            "All synthetic clips",
-            pictures=[(path, path.stem) for path in sorted(synthetic.glob("contact_sheet_*.png"))],
-        ),
-        Section(
-            "Steps",
-            "Every step is a command that can be run alone.",
-            table=Table(("step", "seconds", "what it made", "command"), taken, numeric=(1,)),
-        ),
-    ]
+    heads = ("step", "seconds", "what it made", "command")
+    text = "Every step is a command that can be run alone."
+    return Section("Steps", [text, Table(heads, taken, numeric=(1,), long=(2, 3))])
 
 
 def main() -> int:
@@ -163,15 +59,19 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="what the whole demo took")
     options = parser.parse_args()
     run = Path(options.run)
-    draw_overview(run, run / "overview.png")
-    parts = sections(run)
+    places = places_of(run)
+    draw_overview(places, run / "overview.png")
+    parts = {title: part for title, part in sections(places).items() if title not in NOT_PART}
+    first = ("Real beside synthetic", "Class control")
+    ordered = [parts.pop(title) for title in first] + [*parts.values(), steps_section(run)]
     took = f" It took {options.seconds / 60:.1f} minutes." if options.seconds else ""
     lead = (
         "The whole method on generated patients: small models, random stand-ins for the published weights."
         f"{took} The figures say that the chain works, not how good the method is on real data."
     )
-    write_page(run / "index.html", "Ctrl-GenAug demo", lead, parts)
-    print(parts[0].key)
+    write_page(run / "index.html", "Ctrl-GenAug demo", lead, ordered)
+    control = [block.text for block in ordered[1].blocks if isinstance(block, Key)]
+    print(control[0] if control else "Class control was not measured.")
     print(f"page: {(run / 'index.html').resolve()}.{took}")
     return 0
 

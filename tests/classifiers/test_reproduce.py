@@ -41,7 +41,7 @@ def test_mean_deviation_and_paired_gain():
     assert "| classifier | setting | seeds | CT-0, n = 8 | CT-234, n = 2 |" in text
     assert "| i3d | baseline | 2 | 72.5 ± 17.7 | 25.0 ± 35.4 |" in text
     assert "| i3d | joint | 3 | 70.0 ± 20.0 (+7.5 ± 3.5) | 50.0 ± 50.0 (+50.0 ± 70.7) |" in text
-    assert "| i3d | joint | 3 | 70.0 ± 20.0 | 70.0 ± 20.0 | 70.0 ± 20.0 | - | +7.5 ± 3.5 |" in text
+    assert "| i3d | joint | 3 | 70.0 ± 20.0 | 70.0 ± 20.0 | 70.0 ± 20.0 | – | +7.5 ± 3.5 |" in text
 
 
 def test_nothing_to_show(tmp_path):

@@ -1,0 +1,1 @@
+"""One page that shows a whole run of the pipeline: pictures, figures, and what is missing."""

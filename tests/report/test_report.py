@@ -1,0 +1,285 @@
+"""report.py as a user runs it on a fabricated run: every section, what is missing, and nothing but the page itself."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from clip_home import SPEC, make_home, make_synthetic
+from PIL import Image
+
+from ctrlgenaug.files import write_json, write_jsonl
+from ctrlgenaug.report import page
+from ctrlgenaug.report.places import find
+from ctrlgenaug.report.run import SECTIONS, sections
+
+NASTY = '<img src=x onerror="alert(1)">.mp4'
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """What a browser would see of a page: text, targets of links and pictures, ids; checks that tags are closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.text, self.targets, self.ids, self.tags = [], [], [], [], set()
+        self.feed(text)
+        assert self.open == []
+        self.text = " ".join(" ".join(self.text).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.targets += [value for key, value in attributes if key in ("src", "href")]
+        self.ids += [value for key, value in attributes if key == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text.append(data)
+
+
+def save_png(path, width=60, height=20):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.zeros((height, width), np.uint8)).save(path)
+
+
+def figures(value):
+    by_class = {cls: {"count": 3, "sensitivity": value} for cls in SPEC.classes}
+    common = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1", "auc"), value)
+    return {**common, "count": 9, "per_class": by_class, "intervals": {"balanced_accuracy": [0.1, 0.9]}}
+
+
+def add_training(root):
+    for number, name in enumerate(("vae", "ldm", "sequence_ldm")):
+        folder = root / "runs/MosMed" / name
+        folder.mkdir(parents=True)
+        rows = [
+            {"step": 5 * i, "loss": 4.0 / i, "lr": 1e-4, "samples": 40 * i, "samples_per_s": 12.5}
+            for i in (1, 2)
+        ]
+        write_jsonl(folder / "stats.jsonl", [{**row, "peak_memory_gb": 7.0 + number} for row in rows])
+        (folder / "config.yaml").write_text("learning_rate: 0.0001\nmixed_precision: bf16\nseed: 3407\n")
+        save_png(folder / "inter_test_results/iter_5.png")
+        if name == "sequence_ldm":
+            save_png(folder / "inter_test_results/iter_10/study_0001_s01.png")
+        elif name == "ldm":
+            save_png(folder / "inter_test_results/iter_10.png")
+            save_png(folder / "loss_curve.png")
+
+
+def add_filter(root, files):
+    counts = {
+        cls: {
+            "before": 4, "after_semantic": 3, "after_within": 2, "after_between": 1,
+            "dropped_semantic": 1, "dropped_sequential_low": 1, "dropped_similar": 1,
+        }
+        for cls in SPEC.classes
+    }  # fmt: skip
+    reasons = {"semantic": "loss too high", "sequential_low": "frames apart", "similar": "seen before"}
+    report = {
+        "settings": {"alpha": 1.0, "levels": ["semantic"]},
+        "thresholds": {"low": 80.0, "high": 92.5, "centroids": []},
+        "counts": counts,
+        "reasons": reasons,
+        "warnings": ["class CT-1: nearly nothing is kept"],
+        "strangers": {NASTY: "no"},
+        "samples": [],
+    }
+    folder = root / "MosMed_filtered"
+    folder.mkdir()
+    write_json(folder / "filter_report.json", report)
+    for name in ("inner-video-kmeans-threshold.png", "filter_examples.png"):
+        save_png(folder / name)
+    for path in files:
+        (folder / path.name).write_bytes(path.read_bytes())
+
+
+def add_evaluation(root):
+    spread = {"mean": 2.0, "deviation": 0.5, "size": 9, "draws": 3}
+    near = {
+        "flagged": 1, "count": 24, "threshold": 3.5, "median_distance": 9.0, "median_between_patients": 11.0,
+        "nearest_is_its_own_source": 0.25, "flagged_files": ["study_0001_s01_CT-0_66.mp4"],
+    }  # fmt: skip
+    control = {"accuracy": 0.75, "count": 24, "confusion": [[8, 0, 0], [4, 4, 0], [0, 2, 6]]}
+    means = {"synthetic": {"mean": 88.0, "deviation": 1.0}, "real": {"mean": 97.0, "deviation": 1.0}}
+    metrics = {
+        "fvd": {"all": {"value": 12.34, "matched": spread, "floor": spread}, "CT-0": None},
+        "smoothness": {"all": means},
+        "diversity": {"all": {"synthetic": {"pixel": 30.0, "latent": 0.1}, "real": {"pixel": 40.0}}},
+        "class_control": {"all": control, "CT-0": {"accuracy": 1.0, "count": 8}},
+        "memorisation": {"all": {"pixel": near}},
+    }
+    tools = {"fvd": "features of <script>evil</script>", "class_control": "i3d"}
+    found = {"data_name": "MosMed", "metrics": metrics, "tools": tools, "failures": {}}
+    write_json(root / "evaluation.json", found)
+    save_png(root / "evaluation.png")
+
+
+def add_classifiers(root):
+    folder = root / "classifier_MosMed_i3d_baseline"
+    common = {"data_name": "MosMed", "classifier": "i3d", "paradigm": "baseline", "seed": 0, "strangers": []}
+    folder.mkdir()
+    write_json(folder / "metrics.json", {**common, "test": {"patient": figures(0.5), "clip": figures(0.5)}})
+    save_png(folder / "curves.png")
+    save_png(folder / "confusion_matrix.png")
+    from ctrlgenaug.classifiers.table import summarise_runs
+
+    def run(value):
+        return {"test": {"patient": figures(value)}}
+
+    runs = {
+        ("i3d", "baseline"): {0: run(0.5), 1: run(0.6)},
+        ("i3d", "joint_filtered"): {0: run(0.7), 1: run(0.9)},
+    }
+    (root / "reproduce_MosMed").mkdir()
+    write_json(root / "reproduce_MosMed/table.json", summarise_runs(runs))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A finished run with all official folder names, and a file whose name is HTML."""
+    root = make_home(tmp_path_factory.mktemp("run"), train=2, test=1, clips=1)
+    for folder in (SPEC.motion_dir, SPEC.trajectories_dir, SPEC.priors_dir):
+        (root / SPEC.home / folder).mkdir()
+    for split in ("train", "test"):
+        for clip in SPEC.clips(root / SPEC.home, split):
+            SPEC.motion_path(root / SPEC.home, clip.name).touch()
+            SPEC.trajectory_path(root / SPEC.home, clip.name).touch()
+            if clip.name != "study_0001_s01":
+                SPEC.prior_path(root / SPEC.home, SPEC.first_frame(clip.name)).touch()
+    made = make_synthetic(root, root / "sequence_model_MosMed/cond_im_synthesis_mp4", each=1)
+    files = sorted(made.glob("*.mp4"))
+    (made / NASTY).write_bytes(b"")
+    write_json(
+        made / "settings.json", {"split": "train", "scheduler": "ddim", "conditions": ["image_condition"]}
+    )
+    write_json(
+        made / "VAE_Seq_train_results.json", {path.name: 80.0 + i for i, path in enumerate(files[:-1])}
+    )
+    for name in ("VAE_Seq_train_results.png", *(f"contact_sheet_{cls}.png" for cls in SPEC.classes)):
+        save_png(made / name)
+    add_training(root)
+    add_filter(root, files[:1])
+    add_evaluation(root)
+    add_classifiers(root)
+    return root
+
+
+def test_a_whole_run_by_its_official_names(root, run_script):
+    result = run_script("report.py", "--data_name", "MosMed", cwd=root)
+    assert result.stdout.startswith("report of MosMed in report.html; ")
+    text = (root / "report.html").read_text()
+    seen = Page(text)
+    for title in SECTIONS:
+        assert title in seen.text
+    # the page stands alone, its contents lead somewhere, and names from the data stay text
+    links = [target for target in seen.targets if target.startswith("#")]
+    assert len(links) >= len(SECTIONS) and {link[1:] for link in links} <= set(seen.ids)
+    assert len(seen.ids) == len(set(seen.ids)) == len(SECTIONS)
+    pictures = [target for target in seen.targets if not target.startswith("#")]
+    assert len(pictures) == 24 and all(target.startswith("data:image/png;base64,") for target in pictures)
+    assert not {"script", "link", "iframe"} & seen.tags and "onerror=" in seen.text and NASTY not in text
+    assert "url(" not in text and "@import" not in text
+
+    for figure in (
+        "train all 6 6 6",  # patients, cases, clips
+        "trajectories MosMedData/MosMed_motion_field_trajectory 9 9",
+        "VAE 10 80 3 3 12.5 7.0",  # steps, samples, losses, samples/s, memory
+        "learning rate 0.0001 0.0001 0.0001",
+        "Step 10: real frames, priors, samples",
+        "all 6 6",  # synthetic clips, the real clips they came from
+        "all 5 82.00 1.41 80.00 82.00 84.00",  # VAE-Seq: clips, mean, deviation, least, median, most
+        "all 12 9 6 3",  # the filter's levels
+        "frames apart 1 1 1 3",
+        "finds the requested class in 75 % of 24 synthetic clips (chance: 33 %)",
+        "CT-1 4 4 0",
+        "all 12.34 2.00 ± 0.50 2.00 ± 0.50 9",
+        "all pixel 1 of 24 3.5000 9.0000 11.0000 25",
+        "i3d baseline 0 9 50.0 50.0 50.0 50.0 10.0 to 90.0",
+        "i3d joint filtered 2 80.0 ± 14.1 80.0 ± 14.1 80.0 ± 14.1 80.0 ± 14.1 +25.0 ± 7.1",
+        "CT-234, n = 3 gain",
+        "best gain in balanced accuracy (i3d, joint filtered) +25.0 ± 7.1 points",
+    ):
+        assert figure in seen.text, figure
+    # what is missing or doubtful stands at the top and in its place
+    for notice in (
+        "image priors of the clips' first frames: 1 of 9 missing: study_0001_slice01.",
+        "1 clips have no score",
+        "The filter warned: class CT-1: nearly nothing is kept.",
+        "Possible copies by pixel distance: study_0001_s01_CT-0_66.mp4.",
+        "evaluation.json was made without fid.",
+    ):
+        assert seen.text.count(notice) == 2, notice
+
+
+def test_an_empty_folder_names_every_step(tmp_path, run_script):
+    run_script("report.py", "--data_name", "ACDC", "--output", "r.html", cwd=tmp_path)
+    seen = Page((tmp_path / "r.html").read_text())
+    for step in (
+        "sampling script",
+        *("vae_train.sh", "LDM_train.sh", "sequence_LDM_train.sh", "generate.py", "VAE-Seq.py"),
+        *("noisy_data_filter.py", "evaluate.py", "train_classifier.py", "reproduce.sh"),
+    ):
+        assert f"Made by {step}" in seen.text or f"Made by the data set's {step}" in seen.text, step
+    wrong = run_script("report.py", "--data_name", "ACDCC", cwd=tmp_path, code=2)
+    assert "Did you mean ACDC" in wrong.stderr and "Traceback" not in wrong.stderr
+
+
+def test_damaged_files_spoil_only_their_section(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(root)
+    (tmp_path / "broken.json").write_text("{")
+    write_json(tmp_path / "other.json", {"data_name": "MosMed", "metrics": 3})
+    (tmp_path / "table.json").write_text(json.dumps([{"classifier": "i3d"}]))
+    (tmp_path / "filter_report.json").write_text("[]")
+    places = find(
+        SPEC,
+        evaluation=tmp_path / "broken.json",
+        reproduce=tmp_path,
+        filtered=tmp_path,
+        classifiers=[tmp_path],
+    )
+    found = {title: [notice.text for notice in part.notices] for title, part in sections(places).items()}
+    assert "is not readable JSON" in found["Evaluation"][0]
+    assert "not as the step writes it (KeyError: 'setting')" in found["Does it help?"][0]
+    assert "is not a JSON object" in found["Noise filter"][0]
+    assert "holds no finished run" in found["Classifiers"][0]
+    assert found["Data"] == []
+    other = sections(find(SPEC, evaluation=tmp_path / "other.json"))
+    assert "not as the step writes it" in other["Class control"].notices[0].text
+
+
+def test_pictures_are_never_enlarged_and_damage_is_said(tmp_path):
+    save_png(tmp_path / "wide.png", 4000, 100)
+    save_png(tmp_path / "small.png", 40, 20)
+    (tmp_path / "torn.png").write_bytes((tmp_path / "wide.png").read_bytes()[:60])
+    assert page.picture(tmp_path / "wide.png", "w").size == (page.WIDEST, 40)
+    small = page.picture(tmp_path / "small.png", "s")
+    assert small.size == (40, 20) and small.png == (tmp_path / "small.png").read_bytes()
+    assert "is not a readable picture" in page.picture(tmp_path / "torn.png", "t").text
+    assert "there is no picture" in page.picture(tmp_path / "none.png", "n").text
+
+
+def test_all_text_is_escaped(tmp_path):
+    table = page.Table(("<a>", "b"), [("<b>", 1.5)], numeric=(1,), caption="<c>")
+    blocks = [
+        "<p1>",
+        page.Key("<k>"),
+        page.Heading("<h>"),
+        page.Notice("<n>"),
+        page.Fold("<f>", "<pre2>"),
+        table,
+    ]
+    picture = page.drawn(np.zeros((4, 4), np.uint8), '"><i>')
+    section = page.Section("<script>", [*blocks, picture], facts=[("<w>", "<v>")])
+    page.write_page(tmp_path / "page.html", "T & <t>", "<lead>", [section])
+    text = (tmp_path / "page.html").read_text()
+    seen = Page(text)
+    for word in ("<a>", "<b>", "<c>", "<p1>", "<k>", "<h>", "<n>", "<f>", "<pre2>", "<script>", "<w>", "<v>"):
+        assert word not in text and word in seen.text
+    assert "<i>" not in text and "T &amp; &lt;t&gt;" in text and "<td class=number>1.5</td>" in text
