@@ -69,9 +69,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     model.add_argument(
         "--text",
-        choices=("auto", "none", "metadata"),
         default="auto",
-        help="prompts from the metadata (default: auto, if the model was trained with them)",
+        metavar="auto|none|metadata|PROMPT",
+        help="prompts from the metadata, or one for all samples (default: auto, metadata if the model was trained so)",
     )
     model.add_argument(
         "--num_frames", type=int, help="frames where no motion field tells (default: the data set's)"

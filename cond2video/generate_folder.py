@@ -5,9 +5,11 @@ Runs in the parent process, which loads no model; the workers do, through `cond2
 
 from __future__ import annotations
 
+import difflib
 import os
+import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from ctrlgenaug.generation.plan import Sample, folder_name, take_shard
 from ctrlgenaug.generation.run import Work, draw_contact_sheets, fill_folder
 from ctrlgenaug.steps import Outcome
 
+TEXT_SOURCES = ("auto", "none", "metadata")
 FACTORY = "cond2video.synthesis:SequenceSynthesiser"
 MOST_CPU_WORKERS = 8
 BYTES_A_WORKER = 1_500_000_000  # libraries and activations of one CPU worker, besides the weights
@@ -33,7 +36,7 @@ class Request:
         data_root: folder that holds the data set's home.
         split: whose conditions the samples use.
         conditions: ``image_condition``, ``motion_condition``; text is decided by ``text``.
-        text: ``auto``, ``none`` or ``metadata``.
+        text: ``auto``, ``none``, ``metadata``, or the prompt of all samples.
         devices: device names; empty means all GPUs, else the CPU.
         num_workers: processes a device, or None.
         num_frames: F where no motion field tells, or None.
@@ -70,9 +73,19 @@ class Request:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"--{name} {value} is too small", f"Give at least {least}")
+        near = difflib.get_close_matches(self.text.strip().lower(), TEXT_SOURCES, 1)
+        if self.text not in TEXT_SOURCES and (near or not self.text.strip()):
+            raise UserError(
+                f"--text {self.text!r} is no prompt", f"Did you mean {near[0] if near else 'none'}?"
+            )
         if self.guidance_interval and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1]:
             low, high = self.guidance_interval
             raise UserError(f"--guidance_interval {low:g} {high:g} is no interval", "Give e.g. 200 800")
+
+    @property
+    def prompt(self) -> str | None:
+        """The prompt of all samples, or None."""
+        return None if self.text in TEXT_SOURCES else self.text.strip()
 
 
 def generate_folder(
@@ -91,6 +104,8 @@ def generate_folder(
     """
     model = find_model_folder(request.model_path, spec.data_name, request.vae_path)
     conditions = _with_text(request, spec)
+    if request.prompt is not None:
+        samples = [replace(sample, text=request.prompt) for sample in samples]
     default = Path(request.model_path) / folder_name(conditions, request.split)
     folder = Path(request.output_dir or default).resolve()
     settings: dict[str, Any] = {
@@ -104,9 +119,11 @@ def generate_folder(
         "dtype": request.dtype,
         "num_frames": request.num_frames or spec.required_clip_num,
         "lossless": request.lossless,
+        # None where not asked for, as in folders that were made before these flags
+        "guidance_interval": request.guidance_interval,
+        "prompt_of_all": request.prompt,
+        "compiled": request.compile_unet or None,  # rounds differently
     }
-    if request.guidance_interval:
-        settings["guidance_interval"] = list(request.guidance_interval)
     arguments = {
         "model_path": str(Path(request.model_path).resolve()),
         "vae_path": request.vae_path and str(Path(request.vae_path).resolve()),
@@ -127,9 +144,12 @@ def generate_folder(
 
 
 def _with_text(request: Request, spec: DatasetSpec) -> tuple[str, ...]:
-    """The conditions, with ``text_condition`` where prompts from the metadata are used."""
-    named = "text_condition" in request.conditions or request.text == "metadata"
-    if named and not spec.has_text:
+    """The conditions, with ``text_condition`` where prompts are used: one for all, or those of the metadata."""
+    given = request.prompt is not None
+    named = given or "text_condition" in request.conditions or request.text == "metadata"
+    if given and not trained_with_text(request.model_path):
+        print("note: nothing says that this model was trained with texts", file=sys.stderr)
+    if named and not given and not spec.has_text:
         raise UserError(f"{spec.data_name} has no texts", "Leave --text metadata and text_condition out")
     automatic = request.text == "auto" and spec.has_text and trained_with_text(request.model_path)
     rest = tuple(name for name in request.conditions if name != "text_condition")

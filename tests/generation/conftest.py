@@ -30,3 +30,34 @@ def world(tmp_path_factory):
     for name in ("text_encoder", "tokenizer", "scheduler"):
         (weights / name).rename(root / "model" / name)
     return root
+
+
+TEXTS = {
+    "Nodule43_f16": "The nodule is solid, hypoechoic, wider-than-tall, and smooth.",
+    "Nodule7_f2": "The nodule is solid, isoechoic, taller-than-wide, and irregular.",
+}
+
+
+@pytest.fixture(scope="session")
+def text_world(world):
+    """(``world`` with two TUSC clips and ``text_model/``, trained with texts by its config; the texts by clip)."""
+    import numpy as np
+
+    from ctrlgenaug import datasets
+    from ctrlgenaug.files import save_npy, write_jsonl
+    from ctrlgenaug.motion.trajectories import save_tracks, track
+
+    spec, home = datasets.TUSC, world / datasets.TUSC.home
+    rows = [{"file_name": f"{clip}.avi", "text": text, "cls": "TR4"} for clip, text in TEXTS.items()]
+    write_jsonl(spec.metadata_path(home / spec.clips_dir, "train"), rows)
+    field = np.zeros((7, 2, 256, 256), np.float32)
+    for clip in TEXTS:
+        save_npy(spec.prior_path(home, spec.first_frame(clip)), np.zeros((256, 64, 64), np.float32))
+        save_npy(spec.motion_path(home, clip), field)
+        save_tracks(spec.trajectory_path(home, clip), track(field, 0))
+    model = world / "text_model"
+    model.mkdir()
+    for part in (world / "model").iterdir():
+        (model / part.name.replace("MosMed", "TUSC")).symlink_to(part)
+    (model / "training_config.yaml").write_text("data_name: TUSC\ncaption_column: text\n")
+    return world, TEXTS

@@ -137,6 +137,7 @@ def test_test_conditions_need_a_word(world, run_script):
         (["--class_label", "CT-2"], "'CT-2' is not a class of MosMed"),
         (["--sequence_model_path", "model", "--user_defined_conditions", "imege"], "not a condition"),
         (["--sequence_model_path", "model", "--text", "metadata"], "MosMed has no texts"),
+        (["--sequence_model_path", "model", "--text", "metdata"], "Did you mean metadata?"),
         (["--sequence_model_path", "model", "--num_inference_steps", "0"], "is too small"),
         (["--shard", "3/2"], "shard 3/2 does not exist"),
     ],
@@ -164,6 +165,34 @@ def test_a_clip_without_its_prior_is_skipped(world, run_script, tmp_path):
     assert "skipped study_0001_s01_CT-0_66.mp4" in result.stderr and "study_0001_slice01.npy" in result.stderr
     assert "2 failed" in result.stdout
     assert len(contents(tmp_path / "out")) == 2
+
+
+def test_texts_steer_a_model_that_was_trained_with_them(text_world, run_script, tmp_path):
+    root, texts = text_world
+    one, other = texts
+    base = ("generate.py", "--data_name", "TUSC", "--sequence_model_path", "text_model")
+    base += (
+        "--class_label",
+        "TR4",
+        "--num_inference_steps",
+        1,
+        "--device_id_list",
+        "cpu",
+        "--num_workers",
+        1,
+    )
+    run_script(*base, cwd=root)
+    folder = root / "text_model" / "cond_imt_synthesis_mp4"
+    rows = [json.loads(line) for line in (folder / "manifest.jsonl").read_text().splitlines()]
+    assert {row["clip"]: row["prompt"] for row in rows} == texts
+
+    override = ("--text", texts[one], "--output_dir", tmp_path / "out")
+    run_script(*base, *override, cwd=root)
+    own, given = contents(folder), contents(tmp_path / "out")
+    assert given[f"{one}_TR4_66.mp4"] == own[f"{one}_TR4_66.mp4"]  # the clip's own text, given by hand
+    assert given[f"{other}_TR4_66.mp4"] != own[f"{other}_TR4_66.mp4"]
+    override = ("--text", texts[other], "--output_dir", tmp_path / "out")
+    assert "prompt_of_all: " in run_script(*base, *override, cwd=root, code=2).stderr
 
 
 @pytest.mark.slow

@@ -85,6 +85,24 @@ def test_other_settings(world, settings):
     assert clip.shape == (8, 256, 256) and clip.std() > 1
 
 
+@pytest.mark.slow
+def test_compiled_the_model_is_one_graph_and_says_the_same(world):
+    from torch._dynamo.utils import counters
+
+    torch._dynamo.reset()
+    counters.clear()
+    latents, clips = [], []
+    for compiled in (False, True):
+        # without guidance, which would multiply the rounding
+        model = synthesiser(world, compile_unet=compiled, num_inference_steps=2, guidance_scale=1.0)
+        decode = model.pipeline.decode
+        model.pipeline.decode = lambda z, decode=decode: latents.append(z) or decode(z)
+        clips.append(frames(model, SAMPLE)[0].astype(int))
+    assert counters["stats"]["unique_graphs"] == 1 and not counters["graph_break"]
+    assert (latents[0] - latents[1]).abs().max() < 1e-4
+    assert np.abs(clips[0] - clips[1]).max() <= 1
+
+
 def test_guidance_within_an_interval_of_noise_levels(world):
     whole, same, part = (
         frames(synthesiser(world, guidance_interval=interval), SAMPLE)[0]
