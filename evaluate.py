@@ -168,9 +168,9 @@ def main() -> int:
     if not metrics:
         raise UserError("nothing can be computed", "Give --real, --classifier or --vae_path")
 
-    from cond2img.latent_store import pick_device
     from ctrlgenaug.classifiers import load
     from ctrlgenaug.classifiers.data import real_items, synthetic_items
+    from ctrlgenaug.devices import pick_device
     from ctrlgenaug.files import write_json, write_text
     from ctrlgenaug.quality.evaluation import evaluate
     from ctrlgenaug.quality.evaluation_report import headline, markdown

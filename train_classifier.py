@@ -112,10 +112,10 @@ def main() -> None:
         home, "train"
     )  # says so at once if there is nothing to learn from; torch takes seconds to import
 
-    from cond2img.latent_store import pick_device
     from ctrlgenaug.classifiers.report import percent
     from ctrlgenaug.classifiers.run import RunSettings, default_threads, train_and_test
     from ctrlgenaug.classifiers.train import FitSettings
+    from ctrlgenaug.devices import pick_device
 
     fit = FitSettings(
         batch_size=options.batch_size,

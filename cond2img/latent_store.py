@@ -6,38 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ctrlgenaug.devices import pick_device
-from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import fingerprint_folder
 from ctrlgenaug.quality.latents import LatentSettings, LatentStore
-
-
-def find_vae(path: str | Path, data_name: str | None = None) -> Path:
-    """The VAE's folder: ``path`` itself, or the one in a model folder by the names that the method gives it.
-
-    Args:
-        path: a VAE folder or a model folder.
-        data_name: prefers ``{data_name}-vae-pretrained`` where several are there.
-
-    Raises:
-        UserError: no VAE there.
-    """
-    path = Path(path)
-    inside = sorted(path.glob("*-vae-pretrained"))
-    for folder in (
-        path / f"{data_name}-vae-pretrained",
-        *inside,
-        path / "vae-pretrained",
-        path / "vae",
-        path,
-    ):
-        config = folder / "config.json"
-        if config.is_file() and (folder != path or "latent_channels" in config.read_text(errors="replace")):
-            return folder
-    raise UserError(
-        "holds no VAE ([data]-vae-pretrained/, vae-pretrained/ or config.json)",
-        "Give the folder that VAE training exported",
-        path,
-    )
+from ctrlgenaug.vae_folders import find_vae
 
 
 def open_store(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cond2img.latent_store import find_vae
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import fingerprint_folder, read_json
+from ctrlgenaug.vae_folders import find_vae
 
 WEIGHTS = (".safetensors", ".bin")
 
@@ -65,15 +65,8 @@ def find_model_folder(path: str | Path, data_name: str, vae_path: str | Path | N
         raise UserError(
             f"is a {class_name}, an image model", "Train the sequence LDM and give its folder", unet
         )
-    try:
-        vae = find_vae(vae_path or path, data_name)
-    except UserError as error:
-        raise UserError(error.problem, "Give --vae_path", vae_path or path) from None
-    return ModelFolder(
-        unet,
-        vae,
-        first(("text_encoder",), "config.json"),
-    )
+    vae = find_vae(vae_path) if vae_path else find_vae(path, data_name=data_name)
+    return ModelFolder(unet, vae, first(("text_encoder",), "config.json"))
 
 
 def trained_with_text(path: str | Path) -> bool:

@@ -13,8 +13,8 @@ import torch
 import transformers
 
 from cond2img.models import load_vae
+from cond2img.models.text import load_text
 from cond2img.pipelines.denoising import make_scheduler, to_uint8
-from cond2img.training.diffusion import load_text
 from cond2video.model_folder import find_model_folder
 from cond2video.models import UNet3DMultiConditionModel
 from cond2video.pipelines import GenVideoPipeline

@@ -11,12 +11,11 @@ import diffusers
 from diffusers import ModelMixin  # diffusers also looks it up here when it loads a whole pipeline
 from torch import Tensor
 
-from cond2img.models.checkpoints import build, fill, find_folder, read_checkpoint, summarise
+from cond2img.models.checkpoints import build, fill, read_checkpoint, summarise
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.vae_folders import find_vae
 
 logger = logging.getLogger(__name__)
-
-FOLDER_NAMES = ("vae", "vae-pretrained", "*-vae-pretrained")
 
 _SPELLINGS = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _OLD = re.compile(r"(\.attentions\.\d+\.)(query|key|value|proj_attn)\.")
@@ -63,7 +62,7 @@ def load_vae(
 
     Args:
         pretrained_model_path: the VAE's folder, or the folder of a whole pipeline.
-        subfolder: where in it; None: the path itself, ``vae``, ``vae-pretrained`` or ``[data]-vae-pretrained``.
+        subfolder: where in it; None, or nothing there: see `ctrlgenaug.vae_folders.find_vae`.
         grey: how 3-channel weights become 1-channel ones. "fold": the first conv is summed over its inputs and the
             last averaged over its outputs, so that grey pictures are reconstructed as before; "random": both are
             drawn anew, as in the official code.
@@ -74,7 +73,11 @@ def load_vae(
     """
     if grey not in ("fold", "random"):
         raise ValueError(f"grey is {grey!r}, must be 'fold' or 'random'")
-    checkpoint = read_checkpoint(find_folder(pretrained_model_path, subfolder, FOLDER_NAMES))
+    folder = Path(pretrained_model_path) / (subfolder or "")
+    if not (folder / "config.json").is_file():
+        wanted, folder = folder, find_vae(pretrained_model_path)
+        logger.info("%s: not there, using %s", wanted, folder)
+    checkpoint = read_checkpoint(folder)
     ignored = [name for name in checkpoint.weights if name.startswith("vae_loss.")]
     if ignored:
         logger.info("%s: ignored %d tensors: %s", checkpoint.folder, len(ignored), summarise(ignored, most=3))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ctrlgenaug.errors import UserError
 
+OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 # The noise schedule that all models of the method are trained with (method, section 6).
@@ -250,7 +251,8 @@ class GuidedPipeline(DiffusionPipeline):
 
     def _generate(
         self,
-        shape: tuple[int, ...],
+        size: tuple[int, ...],
+        class_labels: Any,
         conditions: dict[str, Any],
         text: tuple[Any, Any, Any],
         guidance: Guidance,
@@ -258,16 +260,30 @@ class GuidedPipeline(DiffusionPipeline):
         generator: Generators,
         latents: Tensor | None,
         callback: Callable | None,
-    ) -> Tensor:
-        """Encodes the conditions of both branches, draws the noise and denoises it.
+        output_type: str,
+    ) -> Any:
+        """Encodes the conditions of both branches, draws the noise, denoises and decodes it.
 
         Args:
-            shape: of the latents, (B, 4, ...).
-            conditions: what `encode_conditions` of the UNet takes. The unconditional branch sees zeros for the
+            size: (height, width) or (frames, height, width), in pixels.
+            class_labels: B class ids.
+            conditions: what else `encode_conditions` of the UNet takes. The unconditional branch sees zeros for the
                 prior and the motion field, the same class and the same trajectories.
             text: prompt, prompt_embeds, negative_prompt_embeds.
             guidance, steps, generator, latents, callback: see `_denoise`.
+            output_type: "np", "pt", "pil" or "latent".
+
+        Returns:
+            "np": (B, ..., H, W) float32 in [0, 1]; "pt": (B, 1, ..., H, W); "pil": lists of grey pictures; "latent":
+            (B, 4, ..., h, w). The dots are the frames of sequences.
         """
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type is {output_type!r}, must be one of {', '.join(OUTPUT_TYPES)}")
+        labels = self._labels(class_labels)
+        *frames, height, width = size
+        shape = (labels.shape[0], self.unet.config.in_channels, *frames)
+        shape += (height // self.vae_scale_factor, width // self.vae_scale_factor)
+        conditions = {"class_labels": labels, **conditions}
         guided = guidance.scale > 1
         with_text, without_text = self._text(shape[0], *text, guided=guided)
         embeds = with_text
@@ -283,7 +299,22 @@ class GuidedPipeline(DiffusionPipeline):
         self.unet.to(memory_format=torch.channels_last)  # does nothing if it is so already
         encoded = self.unet.encode_conditions(self._place(embeds), **conditions)
         latents = self._initial_latents(shape, generator, latents)
-        return self._denoise(latents, encoded, guidance, steps, generator, callback)
+        latents = self._denoise(latents, encoded, guidance, steps, generator, callback)
+        result = latents if output_type == "latent" else self._pictures(latents, output_type)
+        self.maybe_free_model_hooks()
+        return result
+
+    def _pictures(self, latents: Tensor, output_type: str) -> Any:
+        """Latents (B, 4, ..., h, w) decoded, as ``output_type`` says."""
+        if latents.ndim == 5:
+            pixels = self.decode(latents.transpose(1, 2).flatten(0, 1))  # (B*F, 1, H, W)
+            pixels = pixels.unflatten(0, (latents.shape[0], -1)).transpose(1, 2)  # (B, 1, F, H, W)
+        else:
+            pixels = self.decode(latents)
+        if output_type == "pt":
+            return pixels
+        grey = pixels[:, 0].numpy()
+        return grey if output_type == "np" else to_pictures(to_uint8(grey))
 
 
 @dataclass
@@ -302,7 +333,6 @@ def to_uint8(pixels: np.ndarray) -> np.ndarray:
     return (np.clip(pixels, 0, 1) * 255).astype(np.uint8)
 
 
-def check_output_type(output_type: str) -> None:
-    """Refuses what is none of "np", "pt", "pil", "latent"."""
-    if output_type not in ("np", "pt", "pil", "latent"):
-        raise ValueError(f"output_type is {output_type!r}, must be 'np', 'pt', 'pil' or 'latent'")
+def to_pictures(grey: np.ndarray) -> Any:
+    """uint8 (H, W) -> a picture; (N, H, W) -> N of them; (B, F, H, W) -> B lists of F."""
+    return Image.fromarray(grey) if grey.ndim == 2 else [to_pictures(part) for part in grey]

@@ -7,17 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
-from cond2img.pipelines.denoising import (
-    Generators,
-    Guidance,
-    GuidedPipeline,
-    PictureOutput,
-    check_output_type,
-    to_uint8,
-)
+from cond2img.pipelines.denoising import Generators, Guidance, GuidedPipeline, PictureOutput
 
 
 class GenImagePipeline(GuidedPipeline):
@@ -63,24 +55,16 @@ class GenImagePipeline(GuidedPipeline):
         Raises:
             ValueError: a condition has the wrong shape, or text is needed and there is no text encoder.
         """
-        check_output_type(output_type)
-        labels = self._labels(class_labels)
-        shape = (labels.shape[0], self.unet.config.in_channels)
-        shape += (height // self.vae_scale_factor, width // self.vae_scale_factor)
-        latents = self._generate(
-            shape,
-            {"class_labels": labels, "image_cond": self._place(image_cond)},
+        images = self._generate(
+            (height, width),
+            class_labels,
+            {"image_cond": self._place(image_cond)},
             (prompt, prompt_embeds, negative_prompt_embeds),
             Guidance(guidance_scale, guidance_interval),
             num_inference_steps,
             generator,
             latents,
             callback_on_step_end,
+            output_type,
         )
-        images: Any = latents if output_type == "latent" else self.decode(latents)  # (B, 1, H, W)
-        if output_type in ("np", "pil"):
-            images = images[:, 0].numpy()
-        if output_type == "pil":
-            images = [Image.fromarray(image) for image in to_uint8(images)]
-        self.maybe_free_model_hooks()
         return PictureOutput(images=images) if return_dict else (images,)

@@ -13,14 +13,15 @@ from torch.nn import functional
 
 from cond2img.data import LabelledFrameData
 from cond2img.models import load_vae
+from cond2img.models.text import load_text
 from cond2img.training.batch_norm import synchronise_batch_norm
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import fingerprint_folder
 from ctrlgenaug.training.config import DiffusionConfig
-from ctrlgenaug.training.export import find_vae
 from ctrlgenaug.training.latents import cached_moments, sample_latents
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Batch, Stage, TrainingStep
+from ctrlgenaug.vae_folders import find_trained_vae
 
 
 def noise_schedule() -> DDPMScheduler:
@@ -80,7 +81,7 @@ class DiffusionStage(Stage):
 
     def __init__(self, config: DiffusionConfig, data: LabelledFrameData, step_module: DiffusionStep) -> None:
         super().__init__(config, data, step_module)
-        self.vae_path = find_vae(
+        self.vae_path = find_trained_vae(
             config.data_name, config.vae_path, config.pretrained_model_path, config.export_dir
         )
         if config.gradient_checkpointing:
@@ -153,23 +154,3 @@ class DiffusionStage(Stage):
                 "Check data_name and pretrained_model_path",
                 self.config.pretrained_model_path,
             )
-
-
-def load_text(folder: str | Path) -> tuple[nn.Module, nn.Module]:
-    """Tokenizer and text encoder of a Stable Diffusion-like folder."""
-    from transformers import CLIPTextModel, CLIPTokenizer
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    try:
-        return (
-            CLIPTokenizer.from_pretrained(Path(folder) / "tokenizer"),
-            CLIPTextModel.from_pretrained(Path(folder) / "text_encoder"),
-        )
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"holds no usable tokenizer/ and text_encoder/ ({reason})",
-            "Give Stable Diffusion v1-4's folder, or a folder that this project exported",
-            folder,
-        ) from None

@@ -12,7 +12,7 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from cond2img.pipelines.denoising import Generators, Guidance, GuidedPipeline, check_output_type, to_uint8
+from cond2img.pipelines.denoising import Generators, Guidance, GuidedPipeline
 
 
 @dataclass
@@ -78,15 +78,11 @@ class GenVideoPipeline(GuidedPipeline):
         Raises:
             ValueError: a condition has the wrong shape, or text is needed and there is no text encoder.
         """
-        check_output_type(output_type)
-        labels = self._labels(class_labels)
-        shape = (labels.shape[0], self.unet.config.in_channels, num_frames)
-        shape += (height // self.vae_scale_factor, width // self.vae_scale_factor)
         device = self._execution_device
-        latents = self._generate(
-            shape,
+        frames = self._generate(
+            (num_frames, height, width),
+            class_labels,
             {
-                "class_labels": labels,
                 "image_cond": self._place(image_cond),
                 "motion_cond": self._place(motion_cond),
                 "traj": None if traj is None else torch.as_tensor(traj).to(device),
@@ -99,14 +95,6 @@ class GenVideoPipeline(GuidedPipeline):
             generator,
             latents,
             callback_on_step_end,
+            output_type,
         )
-        frames: Any = latents
-        if output_type != "latent":
-            pixels = self.decode(latents.transpose(1, 2).flatten(0, 1))  # (B*F, 1, H, W)
-            frames = pixels.unflatten(0, (-1, num_frames)).transpose(1, 2)  # (B, 1, F, H, W)
-        if output_type in ("np", "pil"):
-            frames = frames[:, 0].numpy()
-        if output_type == "pil":
-            frames = [[Image.fromarray(picture) for picture in clip] for clip in to_uint8(frames)]
-        self.maybe_free_model_hooks()
         return SequenceOutput(frames=frames) if return_dict else (frames,)

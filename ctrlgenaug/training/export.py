@@ -15,17 +15,13 @@ from omegaconf import OmegaConf
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path, read_json, write_json, write_text
+from ctrlgenaug.vae_folders import find_trained_vae, vae_folder
 
 COMPANIONS = ("scheduler", "text_encoder", "tokenizer")
 MODELS = ("vae", "unet", "unet3d")  # a checkpoint's model folder tells the stage
 # What the inflated model's loader reads from the image model's config.json.
 SEQUENCE_CONFIG_LINES = {"self_attn_mode": "SAM", "insert_strategy": "concat", "motion_condition": True}
 CONFIG_FILE = "config.yaml"
-
-
-def vae_folder(export_dir: str | Path, data_name: str) -> Path:
-    """Where a data set's trained VAE lies in an exported folder."""
-    return Path(export_dir) / f"{data_name}-vae-pretrained"
 
 
 def copy_folder(source: str | Path, target: str | Path, config_lines: dict[str, Any] | None = None) -> Path:
@@ -60,25 +56,6 @@ def copy_companions(
     return [copy_folder(Path(source) / name, Path(export_dir) / name) for name in names]
 
 
-def find_vae(data_name: str, *candidates: str | Path | None) -> Path:
-    """The trained VAE's folder: the first candidate that is one, or holds one under the method's names.
-
-    Stable Diffusion's own ``vae/`` does not count: training on its latents would be the wrong stage's checkpoint.
-    """
-    looked = [Path(candidate) for candidate in candidates if candidate]
-    for base in looked:
-        for folder in (base, vae_folder(base, data_name), base / "vae-pretrained"):
-            if (folder / "config.json").is_file():
-                config = read_json(folder / "config.json")
-                if config.get("_class_name") == "AutoencoderKL" and config.get("in_channels") == 1:
-                    return folder
-    raise UserError(
-        "holds no trained VAE",
-        f"Train the VAE first (bash vae_train.sh), or set vae_path to its {data_name}-vae-pretrained folder",
-        looked[0] if looked else None,
-    )
-
-
 def model_in(checkpoint: Path, model: str, *, use_average: bool = True) -> Path:
     """The model to use from a checkpoint: the average of the weights where the run kept one."""
     averaged = checkpoint / f"{model}_ema"
@@ -103,7 +80,7 @@ def export_model(config: Mapping[str, Any], model: str, model_folder: Path, expo
         return copy_folder(model_folder, trained_vae)
     source = config["pretrained_model_path"]
     copy_companions(source, export_dir)
-    copy_folder(find_vae(data_name, config["vae_path"], source, config["export_dir"]), trained_vae)
+    copy_folder(find_trained_vae(data_name, config["vae_path"], source, config["export_dir"]), trained_vae)
     copy_folder(model_folder, export_dir / model, SEQUENCE_CONFIG_LINES if model == "unet" else None)
     run_config = Path(config["output_dir"]) / CONFIG_FILE
     if model == "unet3d" and run_config.is_file():
