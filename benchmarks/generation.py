@@ -119,22 +119,30 @@ def measure_generation(
             )
 
 
-def measure_quality(folder: Path, model: Path, videos: list[int], device: str) -> None:
-    """Prints seconds and peak memory of VAE-Seq, VAE-Seq again from its cache, and the filter without a classifier."""
+def measure_quality(folder: Path, model: Path, videos: list[int], side: int, device: str) -> None:
+    """Prints seconds and peak memory of VAE-Seq, VAE-Seq from its cache, and the filter with a tiny classifier."""
+    from ctrlgenaug import classifiers
+
+    judge = folder / "classifier.pth"
+    spec = datasets.MOSMED
+    built = classifiers.build("tiny", len(spec.classes), input_size=64)
+    classifiers.save(judge, built, "tiny", spec.classes, spec.data_name)
     print(f"{'videos':>10}  {'step':<34}{'s':>8}{'CPU s':>8}{'peak MB':>10}")
     noise = np.random.default_rng(0)
     for number in videos:
         clips = folder / f"clips-{number}"
         for index in range(number):
-            base = noise.integers(0, 255, (32, 32), dtype=np.uint8).repeat(8, 0).repeat(8, 1)
+            base = (
+                noise.integers(0, 255, (32, 32), dtype=np.uint8).repeat(side // 32, 0).repeat(side // 32, 1)
+            )
             drift = [np.roll(base, frame * (1 + index % 9), axis=1) for frame in range(8)]
             write_mp4(clips / f"study_{index // 10:04d}_s01_CT-0_{index % 10}.mp4", np.stack(drift))
         score = ("--vae_path", model, "--synthetic_dir", clips, "--device", device)
-        keep = (*score, "--levels", "within", "between", "--save_base", folder / f"kept-{number}")
+        keep = (*score, "--classifier_checkpoint", judge, "--save_base", folder / f"kept-{number}")
         for step, script, arguments in (
             ("VAE-Seq", "VAE-Seq.py", score),
             ("VAE-Seq again", "VAE-Seq.py", score),
-            ("filter, within and between", "noisy_data_filter.py", keep),
+            ("filter, all levels", "noisy_data_filter.py", keep),
         ):
             cost = timed(script, *arguments, cwd=folder)
             print(
@@ -153,6 +161,12 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=8, help="clips of each measurement (default: 8)")
     parser.add_argument("--steps", type=int, default=5, help="denoising steps (default: 5)")
     parser.add_argument("--videos", nargs="*", default=["100"], help="folder sizes for VAE-Seq and filter")
+    parser.add_argument(
+        "--video_side",
+        type=int,
+        default=256,
+        help="of their frames in pixels, a multiple of 32 (default: 256)",
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -167,7 +181,9 @@ def main() -> None:
             folder, model, data_root, options.devices, workers, batches, options.clips, options.steps
         )
         device = "cpu" if options.devices == "cpu" else "auto"
-        measure_quality(folder, model, [int(word) for word in words(options.videos)], device)
+        measure_quality(
+            folder, model, [int(word) for word in words(options.videos)], options.video_side, device
+        )
 
 
 if __name__ == "__main__":

@@ -187,10 +187,10 @@ def _ask_between(folder: Path, store: LatentStore, verdicts: Sequence[Verdict], 
     asked = sum(verdict.kept for verdict in verdicts)
     with tqdm(total=asked, desc="similarity", unit="clip", mininterval=2, file=sys.stderr) as bar:
 
-        def latents_of(group: Sequence[Verdict]) -> list[np.ndarray | None]:
-            bar.update(len(group))
-            videos = [folder / verdict.sample.file_name for verdict in group]
-            return [None if isinstance(item, UserError) else item for _, item in store.stream(videos)]
+        def latents_of(group: Sequence[Verdict]) -> Iterator[np.ndarray | None]:
+            for _, item in store.stream([folder / verdict.sample.file_name for verdict in group]):
+                bar.update()
+                yield None if isinstance(item, UserError) else item
 
         noise_filter.between_level(verdicts, latents_of, threshold)
 

@@ -159,7 +159,7 @@ def within_level(verdicts: Sequence[Verdict]) -> tuple[Thresholds | None, list[s
 
 def between_level(
     verdicts: Sequence[Verdict],
-    latents_of: Callable[[Sequence[Verdict]], Sequence[np.ndarray | None]],
+    latents_of: Callable[[Sequence[Verdict]], Iterable[np.ndarray | None]],
     threshold: float = 0.98,
 ) -> None:
     """In each group, in order, drops a sample whose similarity to an already kept one is at least ``threshold``.
@@ -169,7 +169,7 @@ def between_level(
 
     Args:
         verdicts: in the order in which they are to be kept.
-        latents_of: the latents (F, C, h, w) of a group's samples; None for one that cannot be read.
+        latents_of: the latents (F, C, h, w) of a group's samples, one at a time; None for one that cannot be read.
         threshold: at most 1.
     """
     for group in group_by_clip(v for v in verdicts if v.kept).values():
