@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 from collections.abc import Callable, Iterable
@@ -176,9 +177,27 @@ def build(cls: type[ModelMixin], checkpoint: Checkpoint, **fields: Any) -> Model
         UserError: the config asks for an architecture that is not this one.
     """
     try:
-        return cls.from_config({**checkpoint.config, "_class_name": cls.__name__}, **fields)
+        config = without_neutral_fields(cls, checkpoint.config)
+        return cls.from_config({**config, "_class_name": cls.__name__}, **fields)
     except (ValueError, TypeError) as error:
         raise UserError(str(error), "Mend the field", checkpoint.folder / "config.json") from None
+
+
+def without_neutral_fields(cls: type[ModelMixin], config: dict[str, Any]) -> dict[str, Any]:
+    """``config`` less the fields that ``cls`` has not and that ask for nothing: they hold diffusers' own default.
+
+    A Stable Diffusion saved by a recent diffusers lists every option of its UNet. One that is set stays, and diffusers
+    warns that it is not honoured.
+    """
+    own = inspect.signature(cls.__init__).parameters
+    foreign = [name for name in config if name not in own and not name.startswith("_")]
+    if not foreign:
+        return config
+    from diffusers import UNet2DConditionModel  # takes time to import
+
+    theirs = inspect.signature(UNet2DConditionModel.__init__).parameters
+    neutral = {name for name in foreign if name in theirs and theirs[name].default == config[name]}
+    return {name: value for name, value in config.items() if name not in neutral}
 
 
 # ---------------------------------------------------------------------------------------------- UNets

@@ -360,3 +360,13 @@ def test_a_bin_that_would_run_code_is_refused(tmp_path, save):
     with pytest.raises(UserError, match="cannot be loaded safely"):
         UNet2DMultiConditionModel.from_pretrained_2d(folder)
     assert not marker.exists()
+
+
+def test_options_that_ask_for_nothing_are_not_warned_of(tmp_path, caplog):
+    stable_diffusion_unet(tmp_path / "unet")
+    UNet2DMultiConditionModel.from_pretrained_2d(tmp_path, subfolder="unet", num_class_embeds=3)
+    assert "will be ignored" not in caplog.text
+    path = tmp_path / "unet" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "dropout": 0.5}))
+    UNet2DMultiConditionModel.from_pretrained_2d(tmp_path, subfolder="unet", num_class_embeds=3)
+    assert "'dropout': 0.5" in caplog.text and "time_embedding_type" not in caplog.text
