@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import inspect
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ctrlgenaug.classifiers import zoo
+from ctrlgenaug.classifiers.weights import read_weights
 from ctrlgenaug.errors import UserError
 
 
@@ -235,10 +237,6 @@ def _take_one_channel(recogniser: nn.Module) -> None:
 
 
 def _start_from(classifier: Classifier, path: str | Path) -> None:
-    import sys
-
-    from ctrlgenaug.classifiers.checkpoint import read_weights
-
     weights, _ = read_weights(path)
     own = classifier.weights()
     fitting = {}

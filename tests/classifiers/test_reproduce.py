@@ -1,11 +1,13 @@
-"""reproduce.sh from nothing to its table, again at no cost; the table's arithmetic."""
+"""What reproduce.sh runs, that a killed series continues to the same table, and the table's arithmetic."""
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 from clip_home import make_home, make_synthetic
@@ -49,48 +51,113 @@ def test_nothing_to_show(tmp_path):
         collect(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        ["baseline"],
-        pytest.param(
-            ["baseline", "joint_filtered", "pretrain_finetune_filtered"], marks=pytest.mark.slow
-        ),  # seven starts of Python
-    ],
-)
-def test_the_script_runs_what_is_given_and_skips_what_is_done(tmp_path, repository, settings):
-    root = make_home(tmp_path, train=2, test=1, clips=1)
-    make_synthetic(root, root / "filtered", each=1)
-    command = ["bash", repository / "reproduce.sh", "MosMed", "--classifiers", "tiny", "--seeds", "0"]
-    command += ["--filtered", "filtered"] if len(settings) > 1 else []
-    command += ["--output", "out"]
-    command += ["--", "--input_size", "32", "--epochs", "1", "--device", "cpu", "--validation_fraction", "0"]
-    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+STAND_IN = """#!/usr/bin/env bash
+# A Python whose train_classifier.py only notes how it was called and leaves a result.
+case $1 in
+    */train_classifier.py)
+        shift; echo "$*" >>calls
+        while [ "$1" != --output_dir ]; do shift; done
+        mkdir -p "$2" && cp result.json "$2/metrics.json" ;;
+    *) exec {python} "$@" ;;
+esac
+"""
 
-    def run():
-        return subprocess.run(
-            list(map(str, command)),
-            cwd=root,
-            env=environment,
+
+def test_what_the_script_runs(tmp_path, repository):
+    python = tmp_path / "python"
+    python.write_text(STAND_IN.format(python=sys.executable))
+    python.chmod(0o755)
+    (tmp_path / "result.json").write_text(json.dumps(result(0.5, 0.25)))
+
+    def reproduce(*arguments, code=0):
+        done = subprocess.run(
+            ["bash", str(repository / "reproduce.sh"), *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHON": str(python)},
             capture_output=True,
             text=True,
-            check=True,
-            timeout=280,
+            check=False,
         )
+        assert done.returncode == code, done.stderr
+        return done
 
-    first = run()
-    assert first.stdout.strip().endswith(f"table of {len(settings)} runs in out/table.md")
+    flags = ("--classifiers", "i3d swin", "--seeds", "3 4", "--synthetic", "all clips", "--output", "out")
+    last = reproduce("TUSC", *flags, "--data_root", "d", "--", "--epochs", "2").stdout.splitlines()[-1]
+    assert last == "table of 12 runs in out/table.md"
+    common = "--data_name TUSC --data_root d --classifier"
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        f"{common} {name} --seed {seed} --paradigm {paradigm}{clips} --output_dir "
+        f"out/{name}/{paradigm}/seed_{seed} --epochs 2"
+        for name in ("i3d", "swin")
+        for seed in (3, 4)
+        for paradigm, clips in (
+            ("baseline", ""),
+            ("joint", " --synthetic_dir all clips"),
+            ("pretrain_finetune", " --synthetic_dir all clips"),
+        )
+    ]
+    rows = json.loads((tmp_path / "out/table.json").read_text())
+    assert [row["setting"] for row in rows] == ["baseline", "joint", "pretrain_finetune"] * 2
+    assert rows[1]["sensitivity"]["CT-234"]["mean"] == 25 and rows[1]["sensitivity"]["CT-234"]["gain"] == 0
+    assert "unknown option --seedz" in reproduce("MosMed", "--seedz", code=2).stderr
+    assert "--seeds needs numbers" in reproduce("MosMed", "--seeds", code=1).stderr
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_gives_the_same_table(tmp_path, repository):
+    """Two seeds, three settings: killed in the midst of a run, twice; compared with an undisturbed series."""
+    root = make_home(tmp_path, train=3, test=2, clips=1)
+    make_synthetic(root, root / "filtered", each=1)
+    log = (root / "log").open("w+")
+
+    def command(output):
+        flags = ("--classifiers", "tiny", "--seeds", "0 1", "--filtered", "filtered", "--output", output)
+        training = (
+            "--input_size",
+            "32",
+            "--epochs",
+            "6",
+            "--patience",
+            "0",
+            "--device",
+            "cpu",
+            "--num_threads",
+            "1",
+        )
+        return ["bash", str(repository / "reproduce.sh"), "MosMed", *flags, "--", *training]
+
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    common = {"cwd": root, "env": environment, "text": True}
+
+    def finished(output):
+        return {path: path.stat().st_mtime_ns for path in (root / output).glob("tiny/*/*/classifier.pth")}
+
+    def kill_during(run):
+        """Starts the series and kills all of it when ``run`` has state on disk but no result."""
+        process = subprocess.Popen(command("out"), stdout=log, stderr=log, start_new_session=True, **common)
+        state = root / "out/tiny" / run / "state.pt"
+        while not state.is_file():
+            assert process.poll() is None, f"{run} was never in the midst of its training"
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (state.parent / "metrics.json").exists()
+
+    kill_during("pretrain_finetune_filtered/seed_0")
+    done = finished("out")
+    assert len(done) == 2
+    kill_during("joint_filtered/seed_1")
+    assert len(finished("out")) == 4 and done.items() <= finished("out").items()
+    done = finished("out")
+    again = subprocess.run(command("out"), capture_output=True, check=True, **common)
+    assert again.stdout.count("was finished already") == 4  # the others were made or continued
+    assert len(finished("out")) == 6 and done.items() <= finished("out").items()
+    subprocess.run(command("undisturbed"), capture_output=True, check=True, **common)
+    for name in ("table.md", "table.json"):
+        assert (root / "out" / name).read_text() == (root / "undisturbed" / name).read_text()
     rows = json.loads((root / "out/table.json").read_text())
-    assert [row["setting"] for row in rows] == settings
-    before = {path: path.stat().st_mtime_ns for path in root.glob("out/tiny/*/*/classifier.pth")}
-    assert len(before) == len(settings)
-    assert run().stdout.count("was finished already") == len(settings)
-    assert before == {path: path.stat().st_mtime_ns for path in before}
-
-    wrong = subprocess.run(
-        ["bash", str(repository / "reproduce.sh"), "MosMed", "--seedz"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert wrong.returncode == 2 and "unknown option --seedz" in wrong.stderr
+    assert [(row["setting"], row["seeds"]) for row in rows] == [
+        ("baseline", [0, 1]),
+        ("joint_filtered", [0, 1]),
+        ("pretrain_finetune_filtered", [0, 1]),
+    ]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from clip_home import SPEC, draw_clip, make_home, make_synthetic
+from diffusers import AutoencoderKL
 
 from ctrlgenaug import classifiers
 from ctrlgenaug.quality import evaluation
@@ -26,61 +27,77 @@ def root(tmp_path_factory):
     classifiers.save(
         root / "classifier.pth", classifiers.build("tiny", 3, 32), "tiny", SPEC.classes, "MosMed"
     )
+    vae = AutoencoderKL(
+        in_channels=1,
+        out_channels=1,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        norm_num_groups=4,
+        latent_channels=4,
+    )
+    with torch.no_grad():  # sure of its latents, as a trained one is; else they are mostly noise
+        vae.quant_conv.weight[4:], vae.quant_conv.bias[4:] = 0, -30
+    vae.save_pretrained(root / "vae")
     return root
 
 
-def test_everything_that_needs_no_vae(root, run_script):
-    source = SPEC.clips(root / SPEC.home, "train")[0]
-    folder = root / "with_copy"
-    shutil.copytree(root / "synthetic", folder)
-    name = f"{source.name}_{source.cls}_99.mp4"  # a training clip, passed off as synthetic
-    write_mp4(folder / name, read_video(root / SPEC.home / SPEC.clips_dir / source.file_name), crf=5)
-    arguments = (
-        "--real",
-        ".",
-        "--synthetic",
-        "with_copy",
-        "--classifier",
-        "classifier.pth",
-        "--output",
-        "e.json",
-    )
-    result = run_script(
-        "evaluate.py", *arguments, "--device", "cpu", "--draws", "3", cwd=root, env=ONE_THREAD
-    )
-    assert result.stdout.strip().splitlines()[-1].endswith("25 synthetic clips, e.json and e.md")
-    assert "no vae_seq without --vae_path" in result.stderr
+def test_everything_and_planted_copies_are_found(root, run_script):
+    """Synthetic clips that no training clip resembles, CT-1's ever the same; and two training clips among them."""
+    folder = root / "with_copies"
+    folder.mkdir()
+    for path in (root / "synthetic").glob("*.mp4"):
+        write_mp4(
+            folder / path.name, 255 - (draw_clip("CT-1", 0) if "_CT-1_" in path.name else read_video(path))
+        )
+    train = SPEC.clips(root / SPEC.home, "train")
+    copied = []
+    for source, noise in ((train[0], 0), (train[-1], 3)):
+        frames = read_video(root / SPEC.home / SPEC.clips_dir / source.file_name).astype(float)
+        frames += np.random.default_rng(0).normal(0, noise, frames.shape)
+        copied.append(f"{source.name}_{source.cls}_99.mp4")
+        write_mp4(folder / copied[-1], frames.clip(0, 255).astype(np.uint8), crf=5)
+    data = ("--real", ".", "--synthetic", folder.name)
+    tools = ("--classifier", "classifier.pth", "--vae_path", "vae", "--device", "cpu", "--draws", "3")
+    result = run_script("evaluate.py", *data, *tools, "--output", "e.json", cwd=root, env=ONE_THREAD)
+    assert result.stdout.strip().splitlines()[-1].endswith("26 synthetic clips, e.json and e.md")
+    assert "class control" in result.stdout and "2 of 26 clips flagged as near copies" in result.stdout
     found = json.loads((root / "e.json").read_text())
-    assert set(found["metrics"]) == {"fvd", "fid", "smoothness", "diversity", "class_control", "memorisation"}
+    metrics = found["metrics"]
+    assert set(metrics) == set(evaluation.METRICS)
     assert found["counts"] == {
-        "synthetic": {"all": 25, "CT-0": 9, "CT-1": 8, "CT-234": 8},
+        "synthetic": {"all": 26, "CT-0": 9, "CT-1": 8, "CT-234": 9},
         "real": {"all": 24, "CT-0": 8, "CT-1": 8, "CT-234": 8},
     }
-    fvd = found["metrics"]["fvd"]
-    assert set(fvd) == {"all", *SPEC.classes}
-    assert fvd["all"]["real"] == 24 and fvd["all"]["floor"]["draws"] == 3 and fvd["all"]["value"] > 0
-    assert found["metrics"]["fid"]["all"]["real"] == 8 * 24
-    copies = found["metrics"]["memorisation"]["all"]["pixel"]
-    assert (
-        copies["flagged_files"][0] == name
-    )  # the nearest of all; chance may flag a few more of so small a set
-    assert copies["flagged"] == len(copies["flagged_files"]) < 6
-    assert found["published"]["fvd"] == 2.91
-    assert "another protocol" in (root / "e.md").read_text()
+
+    for kind in ("pixel", "latent"):
+        copies = metrics["memorisation"]["all"][kind]
+        assert sorted(copies["flagged_files"]) == sorted(copied) and copies["flagged"] == 2, kind
+        assert copies["smallest_distance"] < copies["threshold"] / 2 < copies["median_distance"]
+        assert [metrics["memorisation"][cls][kind]["flagged"] for cls in SPEC.classes] == [1, 0, 1]
+        diversity = metrics["diversity"]
+        assert diversity["CT-1"]["synthetic"][kind] == pytest.approx(0, abs=1e-4)
+        assert diversity["CT-0"]["synthetic"][kind] > 0.5 * diversity["CT-0"]["real"][kind]
     assert (root / "e.png").stat().st_size > 0
 
+    assert set(metrics["fvd"]) == {"all", *SPEC.classes}
+    assert metrics["fvd"]["all"]["real"] == 24 and metrics["fvd"]["all"]["floor"]["draws"] == 3
+    assert metrics["fvd"]["all"]["value"] > 0 and metrics["fid"]["all"]["real"] == 8 * 24
+    assert (
+        metrics["vae_seq"]["all"]["real"]["count"] == 24
+        and metrics["vae_seq"]["CT-0"]["synthetic"]["count"] == 9
+    )
+    assert found["published"]["fvd"] == 2.91 and "another protocol" in (root / "e.md").read_text()
 
-def test_class_control_is_the_share_of_right_answers(root, run_script):
-    arguments = ("--synthetic", "synthetic", "--classifier", "classifier.pth", "--metrics", "class_control")
-    result = run_script("evaluate.py", *arguments, "--output", "cc.json", cwd=root, env=ONE_THREAD)
-    assert "class control" in result.stdout and "chance 33.3 %" in result.stdout
-    found = json.loads((root / "cc.json").read_text())["metrics"]["class_control"]
+    # class control is the share of right answers
     model, _ = classifiers.load(root / "classifier.pth")
-    files = sorted((root / "synthetic").glob("*.mp4"))
+    files = sorted(folder.glob("*.mp4"))
     answers = classifiers.score(model, (read_video(path) for path in files)).argmax(1)
     right = [SPEC.classes[a] == path.stem.rsplit("_", 2)[1] for a, path in zip(answers, files, strict=True)]
-    assert found["all"]["accuracy"] == pytest.approx(np.mean(right)) and found["all"]["count"] == 24
-    assert sum(found[cls]["accuracy"] * 8 for cls in SPEC.classes) == pytest.approx(sum(right))
+    control = metrics["class_control"]
+    assert control["all"]["accuracy"] == pytest.approx(np.mean(right)) and control["all"]["count"] == 26
+    by_class = sum(control[cls]["accuracy"] * control[cls]["count"] for cls in SPEC.classes)
+    assert by_class == pytest.approx(sum(right))
 
 
 def test_real_clips_judged_as_synthetic_score_zero(root):
@@ -144,6 +161,7 @@ def test_unreadable_clips_and_wrong_requests(root, tmp_path, run_script):
     result = run_script(
         "evaluate.py", *common, "--metrics", "class_control", cwd=root, code=1, env=ONE_THREAD
     )
+    assert "class control" in result.stdout and "chance 33.3 %" in result.stdout
     assert f"skipped {victim.name}" in result.stderr and "skipped holiday.mp4" in result.stderr
     assert result.stdout.strip().endswith("; 2 files skipped (listed above)")
     assert json.loads((tmp_path / "e.json").read_text())["counts"]["synthetic"]["all"] == 23
@@ -156,4 +174,11 @@ def test_unreadable_clips_and_wrong_requests(root, tmp_path, run_script):
     assert "fvd needs --real" in fails(*common, "--metrics", "fvd")
     assert "'fvdd' is not a metric" in fails(*common, "--metrics", "fvdd")
     (folder / "settings.json").write_text('{"split": "test"}')
-    assert "made from test conditions" in fails(*common, "--metrics", "class_control")
+    plain = (
+        "--synthetic",
+        folder,
+        "--output",
+        tmp_path / "e.json",
+    )  # without a classifier: it takes long to build
+    refused = fails(*plain, "--metrics", "smoothness")
+    assert "made from test conditions" in refused
