@@ -114,6 +114,12 @@ class FrameData:
             for _ in pool.map(self.check_sample, range(len(self))):
                 pass
 
+    def spread(self, count: int) -> list[int]:
+        """At most ``count`` indices at even distances over the split."""
+        return sorted(
+            {round(place) for place in np.linspace(0, len(self) - 1, min(count, len(self))).tolist()}
+        )
+
     def pick(self, names: Iterable[str]) -> list[int]:
         """Indices of the samples called ``names``; without names, the first sample of each class."""
         by_name = {row.name: index for index, row in reversed(list(enumerate(self.rows)))}

@@ -10,8 +10,10 @@ from accelerate import Accelerator
 from diffusers import DDPMScheduler
 from torch import nn
 from torch.nn import functional
+from torch.utils.data import default_collate
 
 from cond2img.data import LabelledFrameData
+from cond2img.data.frames import TRAIN_TIMESTEPS
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
 from cond2img.training.batch_norm import synchronise_batch_norm
@@ -19,6 +21,7 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import fingerprint_folder
 from ctrlgenaug.training.config import DiffusionConfig
 from ctrlgenaug.training.latents import cached_moments, sample_latents
+from ctrlgenaug.training.order import Draw
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Batch, Stage, TrainingStep
 from ctrlgenaug.vae_folders import find_trained_vae
@@ -77,6 +80,7 @@ class DiffusionStage(Stage):
 
     config: DiffusionConfig
     data: LabelledFrameData
+    test_data: LabelledFrameData
     step_module: DiffusionStep
 
     def __init__(self, config: DiffusionConfig, data: LabelledFrameData, step_module: DiffusionStep) -> None:
@@ -87,12 +91,25 @@ class DiffusionStage(Stage):
         if config.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
 
+    def load_companions(self, device: torch.device) -> None:
+        """The VAE, and the table of texts that the text encoder leaves."""
+        self.vae = load_vae(self.vae_path).requires_grad_(False).eval().to(device)
+        self.companions = (self.vae,)
+        self.step_module.attach(self.vae)
+        captions = sorted({*self.data.captions, *self.test_data.captions})
+        self.data.captions = self.test_data.captions = captions
+        self.step_module.texts = self._encode_texts().to(device)
+
+    def example(self) -> Batch:
+        batch = super().example()
+        if self.config.cache_latents and "pixels" in batch:  # the cache is not made yet
+            pixels = batch.pop("pixels")  # (1, F, 1, 256, 256)
+            batch["moments"] = torch.zeros(1, pixels.shape[1], 8, *(side // 8 for side in pixels.shape[-2:]))
+        return batch
+
     def prepare(self, accelerator: Accelerator, records: Records) -> None:
         super().prepare(accelerator, records)
         config = self.config
-        self.vae = load_vae(self.vae_path).requires_grad_(False).eval().to(accelerator.device)
-        self.step_module.attach(self.vae)
-        self.step_module.texts = self._encode_texts().to(accelerator.device)
         if config.enable_sync_batch_norm and accelerator.num_processes > 1:
             synchronise_batch_norm(self.step_module)
         if config.enable_xformers_memory_efficient_attention:
@@ -144,6 +161,18 @@ class DiffusionStage(Stage):
         ).input_ids
         encoder = encoder.eval().to(self.device)
         return torch.cat([encoder(row.to(self.device))[0].cpu() for row in tokens.split(64)])
+
+    def measure(self) -> dict[str, float]:
+        """The loss of test samples, conditions dropped as in training, their timesteps spread over the schedule."""
+        indices = self.test_data.spread(self.config.validation_samples)
+        place = torch.randperm(len(indices), generator=torch.Generator().manual_seed(self.config.seed))
+        timesteps = ((place + 0.5) * TRAIN_TIMESTEPS / max(1, len(indices))).long()
+        losses = []
+        for index, timestep in zip(indices, timesteps, strict=True):
+            batch = default_collate([{**self.test_data[Draw(0, index)], "timestep": timestep}])
+            placed = {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in batch.items()}
+            losses.append(float(self.step_module(placed)[0]))
+        return {"test_loss": sum(losses) / len(losses)} if losses else {}
 
     def check_classes(self) -> None:
         """Raises a `UserError` if the model was made for another number of classes than the data set has."""

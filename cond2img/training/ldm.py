@@ -72,7 +72,7 @@ class LDMStage(DiffusionStage):
     def read_weights(self, folder: Path) -> dict[str, torch.Tensor]:
         return UNet2DMultiConditionModel.from_pretrained(folder).state_dict()
 
-    def validate(self, step: int, records: Records) -> dict[str, float]:
+    def validate(self, step: int, records: Records) -> None:
         """Samples for the configured labels and priors: real frames, priors and samples, one above the other."""
         from cond2img.pipelines import GenImagePipeline  # only validation pays for it
 
@@ -105,4 +105,3 @@ class LDMStage(DiffusionStage):
         path = records.folder / "inter_test_results" / f"iter_{step}.png"
         save_picture(path, contact_sheet(rows, IMAGE_SIZE))
         records.log(f"step {step}: samples in {path}")
-        return {}

@@ -56,7 +56,7 @@ class SequenceStage(DiffusionStage):
     def read_weights(self, folder: Path) -> dict[str, torch.Tensor]:
         return UNet3DMultiConditionModel.from_trained_3d(folder).state_dict()
 
-    def validate(self, step: int, records: Records) -> dict[str, float]:
+    def validate(self, step: int, records: Records) -> None:
         """For each configured clip a strip of its real frames above strips sampled from its conditions."""
         from cond2video.pipelines import GenVideoPipeline  # only validation pays for it
 
@@ -88,4 +88,3 @@ class SequenceStage(DiffusionStage):
                 strips.append((f"synthetic at step {step}, class {label}", frames))
             save_picture(folder / f"{row.name}.png", contact_sheet(strips, IMAGE_SIZE))
         records.log(f"step {step}: clips in {folder}")
-        return {}

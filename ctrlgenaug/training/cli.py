@@ -82,6 +82,7 @@ def train(
     if dry_run:
         if accelerator.is_main_process:
             print(summary(config, stage, accelerator.num_processes))
+            print(memory_line(config, stage, accelerator.num_processes))
             print(
                 f"dry run: all files of {len(stage.data)} samples are there and readable; nothing was trained"
             )
@@ -148,19 +149,24 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
 
 
 def summary(config: TrainingConfig, stage: Stage, num_processes: int) -> str:
-    """Sizes, steps and the memory that weights, gradients and optimizer take."""
+    """Sizes and steps."""
     from ctrlgenaug.training.schedule import run_length
     from ctrlgenaug.training.stage import count_parameters
 
     total, trained = count_parameters(stage.step_module)
     length = run_length(config, len(stage.data), num_processes)
-    optimizer_bytes = 2 if config.use_8bit_adam else 8
-    memory = 4 * total + trained * (4 + optimizer_bytes + (4 if config.ema else 0))
     return (
         f"{config.data_name} {config.train_split}: {len(stage.data)} samples\n"
         f"parameters: {total:,}, trainable: {trained:,}\n"
         f"steps: {length.steps:,} of {length.global_batch} samples ({config.train_batch_size} a micro-batch x "
         f"{config.gradient_accumulation_steps} x {num_processes} processes), "
-        f"{length.samples / len(stage.data):.1f} epochs, warm-up {length.warmup_samples:,} samples\n"
-        f"memory a process: {memory / 1e9:.2f} GB for weights, gradients and optimizer; activations come on top"
+        f"{length.samples / len(stage.data):.1f} epochs, warm-up {length.warmup_samples:,} samples"
     )
+
+
+def memory_line(config: TrainingConfig, stage: Stage, num_processes: int) -> str:
+    """What the run will take in memory, estimated; loads the stage's companions."""
+    from ctrlgenaug.training import memory
+
+    stage.load_companions(stage.device)
+    return memory.describe(config, memory.run_memory(config, stage, num_processes))

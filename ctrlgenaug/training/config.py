@@ -135,5 +135,6 @@ class DiffusionConfig(TrainingConfig):
     cache_latents: bool = False
     latent_cache_dir: str | None = None  # None: latent_cache in output_dir
     condition_dropping: ConditionDropping = field(default_factory=ConditionDropping)
+    validation_samples: int = 32  # test samples that test_loss.txt averages over; 0: none
     validation_data: ValidationData = field(default_factory=ValidationData)
     enable_sync_batch_norm: bool = True

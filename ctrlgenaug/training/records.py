@@ -1,7 +1,8 @@
-"""The run folder's story: log.txt, stats.jsonl, train_loss.txt, test_rec_loss.txt and the curves."""
+"""The run folder's story: log.txt, stats.jsonl, train_loss.txt, the test figures and the curves."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -45,7 +46,7 @@ class Records:
             self._append("train_loss.txt", f"step {step}: {values['loss']:.7g}")
 
     def published(self, name: str, step: int, value: float) -> None:
-        """A line ``step N: value`` of one of the published text files, e.g. test_rec_loss.txt."""
+        """A line ``step N: value`` of a text file in the published form, e.g. test_rec_loss.txt."""
         if self.active:
             self._append(name, f"step {step}: {value:.7g}")
 
@@ -53,8 +54,7 @@ class Records:
         """Drops the rows after ``step``: a killed run may have written beyond the checkpoint it resumes from."""
         if not self.active:
             return
-        for name in ("train_loss.txt", "test_rec_loss.txt"):
-            path = self.folder / name
+        for path in (self.folder / "train_loss.txt", *self.folder.glob("test_*.txt")):
             if path.is_file():
                 lines = path.read_text(encoding="utf-8").splitlines()
                 kept = [line for line in lines if _step_in(line) <= step]
@@ -72,9 +72,19 @@ class Records:
         return read_jsonl(path, ("step",))
 
     def curves(self) -> Path | None:
-        """Draws every recorded loss and the learning rate over the steps into loss_curve.png."""
+        """Draws every recorded loss, test figure and the learning rate over the steps into loss_curve.png."""
         rows = self.rows() if self.active else []
-        return draw_curves(rows, self.folder / "loss_curve.png") if rows else None
+        return draw_curves([*rows, *self.test_rows()], self.folder / "loss_curve.png") if rows else None
+
+    def test_rows(self) -> list[dict[str, Any]]:
+        """The test figures so far, ``{"step": ..., "test_loss": ...}``; torn lines are left out."""
+        rows = []
+        for path in sorted(self.folder.glob("test_*.txt")):
+            for line in path.read_text(encoding="utf-8").splitlines():
+                step, _, value = line.partition(": ")
+                with contextlib.suppress(ValueError):
+                    rows.append({"step": int(step.removeprefix("step ")), path.stem: float(value)})
+        return rows
 
 
 def _step_in(line: str) -> int:
@@ -83,16 +93,18 @@ def _step_in(line: str) -> int:
 
 
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> Path:
-    """Draws the losses and the learning rate of ``rows`` (as in stats.jsonl) into a PNG."""
+    """Draws the losses and the learning rate of ``rows`` (as in stats.jsonl, in any order) into a PNG."""
     from matplotlib.figure import Figure  # imported late: a run pays for it only when it draws
 
     from ctrlgenaug.files import atomic_path
 
-    losses = [key for key in ("loss", "rec", "kl", "validation_loss") if any(key in row for row in rows)]
+    known = ("loss", "rec", "kl", "test_rec_loss", "test_loss")
+    losses = [key for key in known if any(key in row for row in rows)]
     figure = Figure(figsize=(4 * (len(losses) + 1), 3), layout="constrained")
     for axis, key in zip(figure.subplots(1, len(losses) + 1), [*losses, "lr"], strict=True):
         points = [(row["step"], row[key]) for row in rows if key in row]
-        axis.plot(*zip(*points, strict=True), linewidth=1, color="#1f5fa8")
+        marker = "o" if key.startswith("test") else ""  # few points
+        axis.plot(*zip(*points, strict=True), linewidth=1, marker=marker, color="#1f5fa8")
         axis.set(title=key, xlabel="step")
         if key != "lr" and all(value > 0 for _, value in points):
             axis.set_yscale("log")

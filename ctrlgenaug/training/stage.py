@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from torch import nn
+from torch.utils.data import default_collate
 
 from ctrlgenaug.training.config import TrainingConfig
 from ctrlgenaug.training.order import Draw
@@ -54,10 +55,12 @@ class Stage(ABC):
 
     Attributes:
         folder: the model's folder name in a checkpoint: ``vae``, ``unet`` or ``unet3d``.
+        companions: frozen models that stay on the device beside the trained one.
         next_step: the command line that comes after this stage, for the closing line.
     """
 
     folder: str
+    companions: tuple[nn.Module, ...] = ()
     next_step: str = ""
 
     def __init__(self, config: TrainingConfig, data: TrainingData, step_module: TrainingStep) -> None:
@@ -69,9 +72,17 @@ class Stage(ABC):
         """The trained model."""
         return self.step_module.model
 
+    def load_companions(self, device: torch.device) -> None:  # noqa: B027  (the VAE has none)
+        """Loads what the step needs beside the trained model, and sets ``companions``."""
+
+    def example(self) -> Batch:
+        """A batch of one sample, as the step gets it once the stage is prepared."""
+        return default_collate([self.data[Draw(0, 0)]])
+
     def prepare(self, accelerator: Accelerator, records: Records) -> None:
-        """Moves frozen companions to the device and fills caches; called once, by every process."""
+        """Loads frozen companions onto the device and fills caches; called once, by every process."""
         self.device = accelerator.device
+        self.load_companions(self.device)
 
     def before_save(self) -> None:  # noqa: B027  (most stages have nothing to do)
         """Called by the main process before the model is saved, with the weights that will be."""
@@ -81,8 +92,12 @@ class Stage(ABC):
         """The weights in a model folder of a checkpoint, on the CPU."""
 
     @abstractmethod
-    def validate(self, step: int, records: Records) -> dict[str, float]:
-        """Writes pictures to the run folder; returns figures to log. Runs on the main process only."""
+    def measure(self) -> dict[str, float]:
+        """Figures on the test split by name, the same samples and noise each time. Runs on the main process only."""
+
+    @abstractmethod
+    def validate(self, step: int, records: Records) -> None:
+        """Writes pictures to the run folder. Runs on the main process only."""
 
 
 def set_modes(module: nn.Module, *, freeze_statistics: bool = True) -> None:

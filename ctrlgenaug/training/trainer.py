@@ -64,6 +64,8 @@ class Trainer:
         self._assemble()
         self._resume()
         self._catch_signals()
+        if self.step == 0:
+            self._validate(pictures=False)  # what the curves start from
         batches = self._batches()
         started, first = time.perf_counter(), self.step
         with self._progress() as bar:
@@ -236,14 +238,19 @@ class Trainer:
         if self.config.tracker:
             self.accelerator.log(mean, step=self.step)
 
-    def _validate(self) -> None:
-        """Pictures and figures by the main process, with the averaged weights if there are any; the others wait."""
+    def _validate(self, pictures: bool = True) -> None:
+        """Figures and pictures by the main process, with the averaged weights if there are any; the others wait."""
         if self.accelerator.is_main_process:
             state = checkpoints.random_states()
             self.stage.step_module.eval()
             try:
                 with torch.no_grad(), self._averaged():
-                    figures = self.stage.validate(self.step, self.records)
+                    figures = self.stage.measure()
+                    for name, value in figures.items():
+                        self.records.published(f"{name}.txt", self.step, value)
+                        self.records.log(f"step {self.step}: {name} {value:.4f}")
+                    if pictures:
+                        self.stage.validate(self.step, self.records)
                 if figures and self.config.tracker:
                     self.accelerator.log(figures, step=self.step)
                 self.records.curves()
@@ -322,6 +329,7 @@ class Trainer:
             folder = Path(wanted) if Path(wanted).is_dir() else self.run_folder / wanted
             checkpoints.check(folder)
         if folder is None:
+            self.records.rewind(-1)  # a run killed before its first checkpoint starts its records over
             return
         state = checkpoints.load_state(folder)
         self._load(folder, state)

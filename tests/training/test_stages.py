@@ -9,9 +9,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tiny
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
+from test_memory import really_kept
 
 from cond2img.config import LDMConfig, VAEConfig
 from cond2img.data import LabelledFrameData
@@ -23,9 +25,10 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import read_json
 from ctrlgenaug.training import cli
 from ctrlgenaug.training.export import export_run
+from ctrlgenaug.training.memory import repeated, run_memory
 from ctrlgenaug.training.order import Draw
 from ctrlgenaug.training.records import Records
-from ctrlgenaug.training.stage import set_modes
+from ctrlgenaug.training.stage import count_parameters, set_modes
 
 DEMO = Path(__file__).resolve().parent.parent.parent / "configs" / "demo"
 SCHEMAS = {"vae": VAEConfig, "ldm": LDMConfig, "sequence_ldm": SequenceConfig}
@@ -118,7 +121,36 @@ def test_run_folders_hold_curves_pictures_and_figures(chain):
         assert [row["step"] for row in rows] == [1, 2, 3, 4]
         assert all(np.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
     assert {"rec", "kl"} <= json.loads((chain / "runs/vae/stats.jsonl").read_text().splitlines()[0]).keys()
-    assert (chain / "runs/vae/test_rec_loss.txt").read_text().startswith("step 4: 0.")
+    for name in ("vae/test_rec_loss.txt", "ldm/test_loss.txt", "sequence_ldm/test_loss.txt"):
+        lines = (chain / "runs" / name).read_text().splitlines()
+        assert [line.split(":")[0] for line in lines] == ["step 0", "step 4"]
+        assert all(0 < float(line.split(": ")[1]) < 10 for line in lines)
+
+
+@pytest.mark.slow
+def test_the_vae_trains_with_the_perceptual_loss(world, run_script, tmp_path):
+    """As the method does, by the script, with a file in the format of torchvision's weights."""
+    for name in ("MosMedData", "weights"):
+        (tmp_path / name).symlink_to(world / name)
+    vgg = tiny.write_vgg(tmp_path / "vgg" / "vgg16-397923af.pth")
+    recs = {}
+    for kind, fields in (("without", []), ("with", ["perceptual_loss=true", f"lpips_weights={vgg}"])):
+        fields += [f"output_dir={kind}", "export_dir=null", "fit_scaling_factor=false", "log_steps=1"]
+        fields += [
+            "max_train_steps=2",
+            "train_batch_size=1",
+            "validation_images=1",
+            "validation_max_frames=1",
+        ]
+        run_script("train_vae.py", "--config", DEMO / "vae.yaml", *fields, cwd=tmp_path)
+        rows = [json.loads(line) for line in (tmp_path / kind / "stats.jsonl").read_text().splitlines()]
+        assert len(rows) == 2 and all(np.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
+        recs[kind] = rows[0]["rec"]
+        saved = load_file(tmp_path / kind / "checkpoint-2" / "vae" / "diffusion_pytorch_model.safetensors")
+        assert not [name for name in saved if "lpips" in name or "slices" in name]
+    assert recs["with"] > 1.01 * recs["without"]  # the same sample, the same weights
+    assert "WARNING: perceptual_loss=false" in (tmp_path / "without" / "log.txt").read_text()
+    assert "WARNING" not in (tmp_path / "with" / "log.txt").read_text()
 
 
 def test_only_what_the_method_trains_has_moved(chain):
@@ -153,7 +185,7 @@ def test_interrupted_three_times_ends_bit_for_bit_equal(stage, chain, tmp_path, 
         forward, calls = made.step_module.forward, iter(range(100))
 
         def stop_in_the_second_step(batch):
-            if next(calls) == 1:
+            if torch.is_grad_enabled() and next(calls) == 1:
                 raise Interrupted
             return forward(batch)
 
@@ -200,6 +232,35 @@ def test_samples_are_pure_functions_and_the_list_is_never_changed(world):
             assert torch.equal(value, second[key]) if torch.is_tensor(value) else value == second[key]
     assert not torch.equal(data[Draw(0, 1)]["noise"], data[Draw(1, 1)]["noise"])
     assert data.rows == rows
+
+
+@pytest.mark.parametrize("stage", ["ldm", pytest.param("sequence_ldm", marks=pytest.mark.slow)])
+def test_dry_run_estimates_the_memory_that_a_step_takes(stage, chain, monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(chain)
+    config = configure(stage, output_dir=tmp_path, train_batch_size=2, cache_latents=True)
+    assert cli.train(config, lambda config: build(stage, config), dry_run=True) == 0
+    made = build(stage, config)
+    made.load_companions(torch.device("cpu"))
+    memory = run_memory(config, made, 2)
+    set_modes(made.step_module)
+    batch = config.train_batch_size
+    real = {
+        key: value.clone() for key, value in repeated(made.example(), batch).items() if torch.is_tensor(value)
+    }
+    assert memory.step.kept == really_kept(made.step_module, real)
+    total, trained = count_parameters(made.step_module)
+    vae, _ = count_parameters(made.vae)
+    assert (memory.weights, memory.gradients, memory.optimizer) == (
+        4 * (total + vae),
+        8 * trained,
+        12 * trained,
+    )
+    told = capsys.readouterr().out
+    assert (
+        f"+ {memory.step.activations / 1e9:.2f} activations (batch {batch}, mixed_precision no, without"
+        in told
+    )
+    assert not (tmp_path / "checkpoint-1").exists() and "nothing was trained" in told
 
 
 def test_a_dropped_condition_is_zeros_and_trajectories_stay(world):
