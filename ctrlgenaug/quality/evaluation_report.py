@@ -113,8 +113,12 @@ def headline(result: dict[str, Any]) -> str:
     for metric, name in (("fvd", "FVD"), ("fid", "FID")):
         row = found.get(metric, {}).get("all")
         if row:
-            floor = f" (real against real {_spread(row['floor'])})" if row["floor"] else ""
-            parts.append(f"{name} {_number(row['value'])}{floor}")
+            fair = ""  # only equal numbers may be held against each other
+            if row["matched"] and row["floor"]:
+                fair = (
+                    f" (equal numbers {_spread(row['matched'])}, real against real {_spread(row['floor'])})"
+                )
+            parts.append(f"{name} {_number(row['value'])}{fair}")
     for metric, name in (("vae_seq", "VAE-Seq"), ("smoothness", "smoothness")):
         row = found.get(metric, {}).get("all", {}).get("synthetic")
         if row:

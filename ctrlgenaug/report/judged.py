@@ -14,7 +14,7 @@ from ctrlgenaug.report.places import Places
 from ctrlgenaug.report.synthesis import json_object
 
 FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
-BASELINE = "baseline"
+REPEATS = 0.25  # of the real clips' diversity, below which a generator is said to repeat itself
 
 
 def _evaluation(places: Places, section: Section, metric: str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -51,6 +51,14 @@ def control_section(places: Places) -> Section:
     table = [(cls, row["count"], percent(row["accuracy"])) for cls, row in rows.items()]
     heads = ("class asked for", "clips", "found, %")
     section.blocks.append(Table(heads, table, numeric=(1, 2)))
+    chance = 1 / len(places.spec.classes)
+    for cls, row in rows.items():
+        if cls != "all" and row["accuracy"] < chance:
+            section.blocks.append(
+                Notice(
+                    f"Class {cls} is found in {percent(row['accuracy'])} % of its clips: less than by chance."
+                )
+            )
     if "confusion" in total:
         classes = places.spec.classes
         table = [(cls, *row) for cls, row in zip(classes, total["confusion"], strict=True)]
@@ -74,7 +82,7 @@ def evaluation_section(places: Places) -> Section:
                 f"{title}, with {found['tools'].get(metric)}. Compare the middle columns with each other."
             )
             section.blocks.append(Table(heads, rows, numeric=range(1, 5), caption=caption))
-            section.facts.append((title, rows[0][1]))
+            section.facts.append((f"{title}, against real {rows[0][3]}", rows[0][2]))
     for metric, title in (("vae_seq", "VAE-Seq, %"), ("smoothness", "Motion smoothness, %")):
         rows = [
             (cls, *(_spread(row.get(name)) for name in ("synthetic", "real")))
@@ -91,12 +99,24 @@ def evaluation_section(places: Places) -> Section:
         heads = ("class", *(f"{name}, {kind}" for name, kind in kinds))
         caption = "Diversity: mean distance of two clips of a set"
         section.blocks.append(Table(heads, rows, numeric=range(1, 5), caption=caption))
+        section.blocks += _repetition(metrics["diversity"])
     lacking = [name for name in ("fvd", "fid", "smoothness", "diversity") if found and name not in metrics]
     if lacking:
         section.blocks.append(Notice(f"{places.evaluation} was made without {', '.join(lacking)}."))
     if found.get("failures"):
         section.blocks.append(Notice(f"Not readable: {some(list(found['failures']))}."))
     return section
+
+
+def _repetition(rows: dict[str, Any]) -> list[Notice]:
+    """A `Notice` for each class whose synthetic clips are far more alike than its real ones."""
+    notices = []
+    for cls, row in rows.items():
+        made, real = (row.get(name, {}).get("pixel") for name in ("synthetic", "real"))
+        if made is not None and real and made < REPEATS * real:
+            found = f"mean distance {number(made)} grey values, of real clips {number(real)}"
+            notices.append(Notice(f"Synthetic clips of {cls} hardly differ from each other: {found}."))
+    return notices
 
 
 def _frechet(row: dict[str, Any]) -> tuple[str, str, str, str]:
@@ -125,8 +145,8 @@ def memorisation_section(places: Places) -> Section:
     if not table:
         return section
     section.blocks.append(
-        "A synthetic clip is flagged if it is nearer to a training clip than real clips of different patients come to "
-        "each other, but for the nearest percent. Some likeness to the source is what the conditions ask for: look at "
+        "A synthetic clip is flagged if it is nearer to a training clip than real clips of different patients "
+        "nearly ever are to each other. Some likeness to the source is what the conditions ask for: look at "
         "the pairs before calling one a copy."
     )
     heads = ("class", "distance", "flagged", "threshold", "median", "between patients", "own source, %")

@@ -154,9 +154,13 @@ def vae_seq_section(places: Places) -> Section:
             unnamed.append(name)
     if unnamed:
         section.blocks.append(Notice(f"{len(unnamed)} scores are of other files: {some(unnamed)}."))
-    unscored = sorted({path.name for path in samples_in(places.synthetic, places)[0]} - set(scores))
-    if unscored:
-        section.blocks.append(Notice(f"{len(unscored)} clips have no score: {some(unscored)}."))
+    there = {path.name for path in samples_in(places.synthetic, places)[0]}
+    for what, names in (
+        ("clips have no score", there - set(scores)),
+        ("scored clips are gone", set(scores) - there),
+    ):
+        if names:
+            section.blocks.append(Notice(f"{len(names)} {what}: {some(sorted(names))}."))
     section.blocks.append(
         "How alike neighbouring frames are to the VAE, in percent. Very low: frames do not belong together; very high: "
         "they hardly differ."

@@ -111,8 +111,15 @@ def add_evaluation(root):
     metrics = {
         "fvd": {"all": {"value": 12.34, "matched": spread, "floor": spread}, "CT-0": None},
         "smoothness": {"all": means},
-        "diversity": {"all": {"synthetic": {"pixel": 30.0, "latent": 0.1}, "real": {"pixel": 40.0}}},
-        "class_control": {"all": control, "CT-0": {"accuracy": 1.0, "count": 8}},
+        "diversity": {
+            "all": {"synthetic": {"pixel": 30.0, "latent": 0.1}, "real": {"pixel": 40.0}},
+            "CT-1": {"synthetic": {"pixel": 0.5}, "real": {"pixel": 40.0}},
+        },
+        "class_control": {
+            "all": control,
+            "CT-0": {"accuracy": 1.0, "count": 8},
+            "CT-1": {"accuracy": 0.25, "count": 8},
+        },
         "memorisation": {"all": {"pixel": near}},
     }
     tools = {"fvd": "features of <script>evil</script>", "class_control": "i3d"}
@@ -212,6 +219,8 @@ def test_a_whole_run_by_its_official_names(root, run_script):
         "image priors of the clips' first frames: 1 of 9 missing: study_0001_slice01.",
         "1 clips have no score",
         "The filter warned: class CT-1: nearly nothing is kept.",
+        "Synthetic clips of CT-1 hardly differ from each other: mean distance 0.50 grey values, of real clips 40.00.",
+        "Class CT-1 is found in 25.0 % of its clips: less than by chance.",
         "Possible copies by pixel distance: study_0001_s01_CT-0_66.mp4.",
         "evaluation.json was made without fid.",
     ):
