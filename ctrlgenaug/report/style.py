@@ -57,6 +57,7 @@ img { display: block; max-width: 100%; height: auto; border-radius: 4px; backgro
 table { border-collapse: collapse; font-size: .9rem; line-height: 1.4; }
 th, td { text-align: left; padding: .36rem 1rem .36rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { font-weight: 600; vertical-align: bottom; }
+td:first-child { min-width: 4.8rem; }
 th:last-child, td:last-child { padding-right: .2rem; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 td.number { white-space: nowrap; }

@@ -16,7 +16,7 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.report.figures import NONE, number, scientific
 from ctrlgenaug.report.page import Block, Fold, Heading, Notice, Section, Table, picture
 from ctrlgenaug.report.places import STAGES, Places
-from ctrlgenaug.training.records import draw_curves
+from ctrlgenaug.training.records import Records, draw_curves
 
 SCRIPTS = {"vae": "vae_train.sh", "ldm": "LDM_train.sh", "sequence_ldm": "sequence_LDM_train.sh"}
 SHOWN = {
@@ -78,18 +78,29 @@ def training_section(places: Places) -> Section:
             details.append(Notice(f"{title}: no records in {folder}. Made by {SCRIPTS[name]}."))
             continue
         settings[title] = config_of(folder)
+        tests = Records(folder, active=False).test_rows()
         losses = [row["loss"] for row in rows if "loss" in row]
         last = scientific(_mean(losses[-AVERAGED:]))
-        first = scientific(_mean(losses[:AVERAGED]))
+        tested = [value for row in tests for key, value in row.items() if key != "step"]
+        before_after = [scientific(value) for value in (tested[:1] + tested[-1:])] or [NONE, NONE]
         progress.append(
-            (title, rows[-1]["step"], number(rows[-1].get("samples"), 0), first, last, *_cost(rows))
-        )
-        details += [Heading(title), *_pictures(name, title, folder, rows)]
+            (title, rows[-1]["step"], number(rows[-1].get("samples"), 0),
+             scientific(_mean(losses[:AVERAGED])), last, *before_after, *_cost(rows))
+        )  # fmt: skip
+        details.append(Heading(title))
+        if len(tested) > 1 and not tested[-1] < tested[0]:
+            details.append(
+                Notice(f"{title}: the loss on test samples did not fall ({' to '.join(before_after)}).")
+            )
+        details += _pictures(name, title, folder, [*rows, *tests])
         details.append(Fold(f"{title}: the whole config", yaml.safe_dump(settings[title], sort_keys=False)))
         section.facts.append((f"{title}: steps, last loss", f"{rows[-1]['step']}, {last}"))
     if progress:
-        heads = ("stage", "steps", "samples", "first loss", "last loss", "samples/s", "peak memory, GB")
-        caption = f"First and last loss: means of {AVERAGED} records. Speed: the median."
+        heads = ("stage", "steps", "samples", "first loss", "last loss", "first test loss", "last test loss",
+                 "samples/s", "peak memory, GB")  # fmt: skip
+        caption = (
+            f"First and last loss: means of {AVERAGED} records; test losses: one each. Speed: the median."
+        )
         section.blocks.append(Table(heads, progress, numeric=range(1, len(heads)), caption=caption))
         section.blocks.append(_settings(settings))
     section.blocks += details

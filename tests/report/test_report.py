@@ -65,6 +65,8 @@ def add_training(root):
         ]
         write_jsonl(folder / "stats.jsonl", [{**row, "peak_memory_gb": 7.0 + number} for row in rows])
         (folder / "config.yaml").write_text("learning_rate: 0.0001\nmixed_precision: bf16\nseed: 3407\n")
+        last = 0.75 if name == "sequence_ldm" else 0.25
+        (folder / "test_loss.txt").write_text(f"step 0: 0.5\nstep 5: 0.1\nstep 10: {last}\n")
         save_png(folder / "inter_test_results/iter_5.png")
         if name == "sequence_ldm":
             save_png(folder / "inter_test_results/iter_10/study_0001_s01.png")
@@ -197,7 +199,7 @@ def test_a_whole_run_by_its_official_names(root, run_script):
     for figure in (
         "train all 6 6 6",  # patients, cases, clips
         "trajectories MosMedData/MosMed_motion_field_trajectory 9 9",
-        "VAE 10 80 3 3 12.5 7.0",  # steps, samples, losses, samples/s, memory
+        "VAE 10 80 3 3 0.5 0.25 12.5 7.0",  # steps, samples, losses, test losses, samples/s, memory
         "learning rate 0.0001 0.0001 0.0001",
         "Step 10: real frames, priors, samples",
         "all 6 6",  # synthetic clips, the real clips they came from
@@ -218,6 +220,7 @@ def test_a_whole_run_by_its_official_names(root, run_script):
     for notice in (
         "image priors of the clips' first frames: 1 of 9 missing: study_0001_slice01.",
         "1 clips have no score",
+        "sequence LDM: the loss on test samples did not fall (0.5 to 0.75).",
         "The filter warned: class CT-1: nearly nothing is kept.",
         "Synthetic clips of CT-1 hardly differ from each other: mean distance 0.50 grey values, of real clips 40.00.",
         "Class CT-1 is found in 25.0 % of its clips: less than by chance.",
