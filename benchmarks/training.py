@@ -4,12 +4,17 @@
     python benchmarks/training.py --stages ldm --batch_sizes 1 2 4 8 16 32 64
 
 Prints a Markdown table: samples/s, the ratio to the first row of the same stage and batch size, peak GPU memory.
+
+    python benchmarks/training.py --estimate            full-size models, batches of 1, 4, 16 and 64
+
+Prints what a step takes in memory, estimated from shapes on any machine; nothing is trained.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +31,8 @@ from cond2img.training.ldm import LDMStep
 from cond2img.training.vae import VAEStep
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
 from cond2video.training.sequence import SequenceStep
+from ctrlgenaug.training.memory import repeated, step_memory
+from ctrlgenaug.training.stage import count_parameters
 
 FRAMES = 8
 UNETS = {
@@ -169,24 +176,70 @@ def repeat(work: Callable[[], None], seconds: float) -> float:
     return count / (time.perf_counter() - started)
 
 
+def perceptual_loss() -> VAELoss:
+    """The VAE's loss as the method has it, with random weights in VGG16."""
+    from torchvision.models.vgg import cfgs, make_layers
+
+    features = make_layers(cfgs["D"], batch_norm=False).state_dict()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "vgg16.pth"
+        torch.save({f"features.{name}": tensor for name, tensor in features.items()}, path)
+        return VAELoss(path)
+
+
+def estimate(stage: str, size: str, batches: list[int]) -> None:
+    """Prints the rows of a stage: GB in fp32 and bf16, with and without gradient checkpointing; latents are cached."""
+    for precision in ("no", "bf16"):
+        kept = {}
+        for checkpointing in (True, False):
+            step = make_step(stage, size, Variant("", checkpointing=checkpointing), "cpu")
+            if stage == "vae":
+                step.criterion = perceptual_loss()
+            sample = make_batch(stage, 1, True, "cpu")
+            for batch in batches:
+                kept[batch, checkpointing] = step_memory(step, repeated(sample, batch), precision).activations
+        total, trained = count_parameters(step)
+        if stage != "vae":
+            total += count_parameters(step.vae)[0]
+        fixed = (4 * total, 4 * trained, 8 * trained)
+        for batch in batches:
+            both = [kept[batch, checkpointing] for checkpointing in (True, False)]
+            cells = [*fixed, *both, *(sum(fixed) + activations for activations in both)]
+            shown = " | ".join(f"{value / 1e9:.1f}" for value in cells)
+            print(
+                f"| {stage} | {'fp32' if precision == 'no' else precision} | {batch} | {shown} |", flush=True
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     on_gpu = torch.cuda.is_available()
     parser.add_argument("--stages", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
-    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[1, 4, 16, 64] if on_gpu else [2])
+    parser.add_argument(
+        "--batch_sizes", nargs="+", type=int, help="(default: 1 4 16 64; small models on a CPU: 2)"
+    )
     parser.add_argument("--size", choices=list(UNETS), default="full" if on_gpu else "small")
     parser.add_argument(
         "--seconds", type=float, default=5.0, help="of each measurement (default: %(default)s)"
     )
+    parser.add_argument(
+        "--estimate", action="store_true", help="memory of full-size models, from shapes alone"
+    )
     arguments = parser.parse_args()
+    if arguments.estimate:
+        print("| stage | precision | batch | weights | gradients | optimizer | activations | without checkpointing |"
+              " total | without checkpointing |\n" + "|---" * 10 + "|")  # fmt: skip
+        for stage in arguments.stages:
+            estimate(stage, "full", arguments.batch_sizes or [1, 4, 16, 64])
+        return
     device = "cuda" if on_gpu else "cpu"
     name = torch.cuda.get_device_name() if on_gpu else f"CPU, {torch.get_num_threads()} threads"
     print(f"{name}, {arguments.size} models\n")
     print("| stage | batch | variant | samples/s | ratio | GB |\n|---|---|---|---|---|---|")
     for stage in arguments.stages:
-        for batch in arguments.batch_sizes:
+        for batch in arguments.batch_sizes or ([1, 4, 16, 64] if on_gpu else [2]):
             base = None
             for variant in VARIANTS[stage]:
                 try:

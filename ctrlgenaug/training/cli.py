@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+import signal
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from ctrlgenaug.training.stage import Stage
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+SECONDS_FOR_THE_MAIN_PROCESS = 20  # to fail as this process did, before this one speaks up
 
 
 def find_config(path: str) -> Path:
@@ -60,8 +64,24 @@ def main(
     # --learning_rate=1e-4 is as good as learning_rate=1e-4
     if wrong := [flag for flag in flags if "=" not in flag]:
         parser.error(f"unrecognized arguments: {' '.join(wrong)} (fields are given as key=value)")
-    config = load_config(schema, find_config(arguments.config), [*arguments.overrides, *flags])
-    return train(config, build_stage, dry_run=arguments.dry_run)
+    with told_once():
+        config = load_config(schema, find_config(arguments.config), [*arguments.overrides, *flags])
+        return train(config, build_stage, dry_run=arguments.dry_run)
+
+
+@contextlib.contextmanager
+def told_once() -> Iterator[None]:
+    """A `UserError` that all processes meet is told by the main one, whose end makes the launcher end the others.
+
+    Another process waits for that, and tells its error only if the main process goes on without it.
+    """
+    try:
+        yield
+    except UserError:
+        if int(os.environ.get("RANK", "0")) > 0:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
+        raise
 
 
 def train(

@@ -135,6 +135,12 @@ def test_two_processes_equal_one_and_one_stop_request_stops_both(tmp_path):
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5)
 
 
+def test_an_error_of_all_processes_is_told_once(tmp_path):
+    output = toy(tmp_path, "resume_from_checkpoint=checkpoint-7", processes=2, code=2)
+    assert output.count("error:") == 1 and "checkpoint-7/manifest.json: does not exist" in output
+    assert "Traceback" not in output
+
+
 def test_sigterm_to_the_shell_script_saves_and_leaves(tmp_path):
     script = tmp_path / "train.sh"
     root = HERE.parent.parent

@@ -116,3 +116,14 @@ def make_weights(folder: Path) -> Path:
                     "pad_token": "<|endoftext|>"})
     )  # fmt: skip
     return folder
+
+
+def write_vgg(path: Path) -> Path:
+    """Writes random VGG16 weights in torchvision's format (without the classifier, which nothing needs); 59 MB."""
+    from torchvision.models.vgg import cfgs, make_layers
+
+    torch.manual_seed(0)
+    features = make_layers(cfgs["D"], batch_norm=False).state_dict()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({f"features.{name}": tensor for name, tensor in features.items()}, path)
+    return path
