@@ -25,7 +25,9 @@ def main() -> None:
     where.add_argument("--sequence_model", help="(default: sequence_model_{data})")
     where.add_argument("--runs", help="holds vae, ldm, sequence_ldm (default: runs/{data}, else runs)")
     where.add_argument("--synthetic", help="(default: the newest {sequence_model}/cond_*_synthesis_mp4)")
-    where.add_argument("--filtered", help="(default: {data}_filtered, else {synthetic}_filtered)")
+    where.add_argument(
+        "--filtered", help="(default: {data}_filtered, {data}_synthetic_filtered, {synthetic}_filtered)"
+    )
     where.add_argument("--classifiers", nargs="+", help="run folders (default: classifier_{data}*)")
     where.add_argument("--reproduce", help="reproduce.sh's folder (default: reproduce_{data})")
     where.add_argument("--evaluation", help="evaluate.py's JSON (default: evaluation.json)")

@@ -74,6 +74,7 @@ def data_section(places: Places) -> Section:
         section.blocks.append(
             Notice(f"{len(dropped)} cases have frames but no clip: {some(dropped)}. Sampling again says why.")
         )
+    section.blocks.append("Cases that could not be read are named by the extraction script, started again.")
     for cls in spec.classes:
         first = next((clip for found in clips.values() for clip in found if clip.cls == cls), None)
         if first is not None:

@@ -103,6 +103,13 @@ def evaluation_section(places: Places) -> Section:
     lacking = [name for name in ("fvd", "fid", "smoothness", "diversity") if found and name not in metrics]
     if lacking:
         section.blocks.append(Notice(f"{places.evaluation} was made without {', '.join(lacking)}."))
+    published = found.get("published", {})
+    if published:
+        units = {"fvd": ("FVD", ""), "vae_seq": ("VAE-Seq", " %"), "smoothness": ("smoothness", " %")}
+        shown = [
+            f"{units[key][0]} {value}{units[key][1]}" for key, value in published.items() if key in units
+        ]
+        section.blocks.append(f"Published, by another protocol and not comparable: {', '.join(shown)}.")
     if found.get("failures"):
         section.blocks.append(Notice(f"Not readable: {some(list(found['failures']))}."))
     return section

@@ -59,7 +59,9 @@ def find(
         home=spec.home_in(data_root),
         runs=Path(runs) if runs else _first(f"runs/{name}", "runs"),
         synthetic=made,
-        filtered=Path(filtered) if filtered else _first(f"{name}_filtered", f"{made}_filtered"),
+        filtered=Path(filtered)
+        if filtered
+        else _first(f"{name}_filtered", f"{name}_synthetic_filtered", f"{made}_filtered"),
         classifiers=tuple(map(Path, classifiers)),
         comparison=Path(reproduce or f"reproduce_{name}"),
         evaluation=Path(evaluation or "evaluation.json"),
