@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -55,3 +59,34 @@ def run_script():
         return result
 
     return run
+
+
+@pytest.fixture(scope="session")
+def call_script():
+    """Like `run_script`, in this process: the same script without the seconds that a Python and its libraries take.
+
+    For the second case of a script on; the first one belongs to `run_script`. An exception that the script lets
+    through fails the test.
+    """
+
+    def call(script, *arguments, cwd, code=0, env=None):
+        command, out, err = [str(ROOT / script), *map(str, arguments)], io.StringIO(), io.StringIO()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.chdir(cwd))
+            stack.enter_context(mock.patch.object(sys, "argv", command))
+            stack.enter_context(mock.patch.dict(os.environ, env or {}))
+            stack.enter_context(contextlib.redirect_stdout(out))
+            stack.enter_context(contextlib.redirect_stderr(err))
+            try:
+                runpy.run_path(command[0], run_name="__main__")
+                ended = 0
+            except SystemExit as end:
+                ended = end.code or 0
+        if code is not None and ended != code:
+            pytest.fail(
+                f"{script} ended with {ended}, expected {code}\n--- stdout\n{out.getvalue()[-3000:]}"
+                f"\n--- stderr\n{err.getvalue()[-3000:]}"
+            )
+        return subprocess.CompletedProcess(command, ended, out.getvalue(), err.getvalue())
+
+    return call
