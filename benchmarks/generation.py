@@ -156,7 +156,7 @@ def main() -> None:
     parser.add_argument("--model_path", help="a trained sequence model (default: a small random one)")
     parser.add_argument("--data_root", default=".", help="with --model_path: holds MosMedData/ (default: .)")
     parser.add_argument("--devices", default="cpu", help="as generate.py's --device_id_list (default: cpu)")
-    parser.add_argument("--workers", nargs="+", default=["1", "2"], help="(default: 1 2)")
+    parser.add_argument("--workers", nargs="*", default=["1", "2"], help="none: no generation (default: 1 2)")
     parser.add_argument("--batches", nargs="+", default=["1", "4"], help="(default: 1 4)")
     parser.add_argument("--clips", type=int, default=8, help="clips of each measurement (default: 8)")
     parser.add_argument("--steps", type=int, default=5, help="denoising steps (default: 5)")
@@ -177,9 +177,10 @@ def main() -> None:
         workers, batches = (
             [int(word) for word in words(given)] for given in (options.workers, options.batches)
         )
-        measure_generation(
-            folder, model, data_root, options.devices, workers, batches, options.clips, options.steps
-        )
+        if workers:
+            measure_generation(
+                folder, model, data_root, options.devices, workers, batches, options.clips, options.steps
+            )
         device = "cpu" if options.devices == "cpu" else "auto"
         measure_quality(
             folder, model, [int(word) for word in words(options.videos)], options.video_side, device
