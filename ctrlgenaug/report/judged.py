@@ -13,7 +13,12 @@ from ctrlgenaug.report.page import Key, Notice, Section, Table, picture
 from ctrlgenaug.report.places import Places
 from ctrlgenaug.report.synthesis import json_object
 
-FIGURES = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
+FIGURES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "auc": "AUC",
+}
 REPEATS = 0.25  # of the real clips' diversity, below which a generator is said to repeat itself
 
 
@@ -193,8 +198,15 @@ def classifiers_section(places: Places) -> Section:
         if found["strangers"]:
             section.blocks.append(Notice(f"{folder}: files left out: {some(found['strangers'])}."))
     if rows:
-        names = [key.replace("_", " ") for key in FIGURES]
-        heads = ("run", "classifier", "paradigm", "seed", "patients", *names, "95 % of balanced accuracy")
+        heads = (
+            "run",
+            "classifier",
+            "paradigm",
+            "seed",
+            "patients",
+            *FIGURES.values(),
+            "95 % of balanced accuracy",
+        )
         caption = "Test split, by patient, percent"
         section.blocks.insert(0, Table(heads, rows, numeric=range(3, len(heads)), long=(0,), caption=caption))
     elif not places.classifiers:
@@ -220,8 +232,7 @@ def comparison_section(places: Places) -> Section:
         )
         for row in runs
     ]
-    names = (key.replace("_", " ") for key in FIGURES)
-    heads = ("classifier", "setting", "seeds", *names, "gain in balanced accuracy")
+    heads = ("classifier", "setting", "seeds", *FIGURES.values(), "gain in balanced accuracy")
     caption = "Test split, percent; ± is the deviation over seeds; gains pair runs of the same seed"
     section.blocks.append(Table(heads, overall, numeric=range(2, len(heads)), caption=caption))
     classes = list(dict.fromkeys(cls for row in runs for cls in row["sensitivity"]))

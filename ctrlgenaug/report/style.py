@@ -61,7 +61,7 @@ td:first-child { min-width: 4.8rem; }
 th:last-child, td:last-child { padding-right: .2rem; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 td.number { white-space: nowrap; }
-td.long { overflow-wrap: anywhere; min-width: 16rem; }
+td.long { overflow-wrap: anywhere; min-width: 11rem; }
 details { margin: .8rem 0; } summary { cursor: pointer; color: var(--accent); font-size: .93rem; }
 pre {
   background: var(--soft); border-radius: 8px; padding: .8rem 1rem; font-size: .82rem; line-height: 1.45;
