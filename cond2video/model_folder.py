@@ -70,11 +70,20 @@ def find_model_folder(path: str | Path, data_name: str, vae_path: str | Path | N
 
 
 def trained_with_text(path: str | Path) -> bool:
-    """Whether the training config saved in a model folder names a ``caption_column``; False where none tells."""
+    """Whether the training config saved in a model folder names a ``caption_column``; False where none tells.
+
+    Raises:
+        UserError: a YAML file in the folder is damaged.
+    """
     from omegaconf import DictConfig, OmegaConf
+    from yaml import YAMLError
 
     for file in sorted(Path(path).glob("*.yaml")):
-        config = OmegaConf.load(file)
+        try:
+            config = OmegaConf.load(file)
+        except (YAMLError, UnicodeDecodeError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"is not YAML ({reason})", "Mend or remove it", file) from None
         if isinstance(config, DictConfig) and config.get("caption_column"):
             return True
     return False

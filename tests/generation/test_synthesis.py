@@ -148,3 +148,12 @@ def test_texts_where_the_model_was_trained_with_them(tmp_path):
     assert _with_text(Request(str(tmp_path), text="auto"), datasets.MOSMED) == BOTH
     with pytest.raises(UserError, match="has no texts"):
         _with_text(Request(str(tmp_path), text="metadata"), datasets.MOSMED)
+    assert _with_text(Request(str(tmp_path), text="A solid one."), datasets.MOSMED) == (
+        *BOTH,
+        "text_condition",
+    )
+    with pytest.raises(UserError, match="is no prompt.*Did you mean none"):
+        Request(str(tmp_path), text=" ")
+    (tmp_path / "training_config.yaml").write_text("caption_column: [text\n")
+    with pytest.raises(UserError, match=r"training_config\.yaml: is not YAML"):
+        trained_with_text(tmp_path)
