@@ -172,10 +172,10 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / SETTINGS
     if path.is_file():
         found = read_json(path)
-        found = found if isinstance(found, dict) else {}
+        found = _flat(found) if isinstance(found, dict) else {}
         changed = [
             f"{key}: {found.get(key)} there, {value} now"
-            for key, value in settings.items()
+            for key, value in _flat(settings).items()
             if found.get(key) != value
         ]
         if changed:
@@ -185,6 +185,12 @@ def _claim(folder: Path, settings: dict[str, Any]) -> None:
                 folder,
             )
     write_json(path, settings)
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings of settings side by side, so that a difference can be named alone."""
+    parts = [value if isinstance(value, dict) else {key: value} for key, value in settings.items()]
+    return {key: value for part in parts for key, value in part.items()}
 
 
 def _fit(
