@@ -10,8 +10,11 @@ from typing import Any
 
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import write_json
 from ctrlgenaug.preprocessing import ledger
 from ctrlgenaug.steps import Outcome, for_each_case
+
+SKIPPED = "skipped.json"  # {case: reason} of the last run's bad cases, beside the files of the good ones
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,10 @@ def work_through(
         print(f"skipped {case}: {reason}")
     finished = ledger.entries(folder)
     result = Finished(failures={**rejected, **outcome.failures}, worked=len(pending))
+    if result.failures:
+        write_json(folder / SKIPPED, dict(sorted(result.failures.items())))
+    else:
+        (folder / SKIPPED).unlink(missing_ok=True)
     result.cases = [case for case in cases if case.name not in result.failures]
     result.files = {case.name: list(finished[case.name]["files"]) for case in result.cases}
     return result

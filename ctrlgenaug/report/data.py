@@ -7,12 +7,15 @@ from pathlib import Path
 
 from ctrlgenaug.datasets import SPLITS, Clip, DatasetSpec
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import read_json
 from ctrlgenaug.pictures import strip
+from ctrlgenaug.preprocessing.batch import SKIPPED
 from ctrlgenaug.report.page import Block, Notice, Section, Table, drawn, picture
 from ctrlgenaug.report.places import Places
 from ctrlgenaug.video import read_video
 
 NAMED = 8  # examples of a long list
+SHOWN = 40  # rows of the table of skipped cases
 
 
 def some(names: list[str]) -> str:
@@ -45,6 +48,19 @@ def _cases_of_frames(spec: DatasetSpec, folder: Path) -> dict[str, str]:
     return found
 
 
+def _skipped(places: Places) -> list[Block]:
+    """What the extraction and the sampling step said of the cases that they left out."""
+    spec, rows = places.spec, []
+    for folder in dict.fromkeys((spec.slices_dir, spec.frames_dir, spec.clips_dir)):
+        path = places.home / folder / SKIPPED
+        if path.is_file():
+            rows += [(folder, case, reason) for case, reason in read_json(path).items()]
+    if not rows:
+        return ["No case was skipped."]
+    notice = Notice(f"{len(rows)} cases were skipped: {some([case for _, case, _ in rows])}.")
+    return [notice, Table(("left out of", "case", "reason"), rows[:SHOWN], long=(2,))]
+
+
 def data_section(places: Places) -> Section:
     """Cases and clips by class and split, a real clip of each class, cases that yielded no clip."""
     spec, folder = places.spec, places.home / places.spec.clips_dir
@@ -74,7 +90,7 @@ def data_section(places: Places) -> Section:
         section.blocks.append(
             Notice(f"{len(dropped)} cases have frames but no clip: {some(dropped)}. Sampling again says why.")
         )
-    section.blocks.append("Cases that could not be read are named by the extraction script, started again.")
+    section.blocks += _skipped(places)
     for cls in spec.classes:
         first = next((clip for found in clips.values() for clip in found if clip.cls == cls), None)
         if first is not None:

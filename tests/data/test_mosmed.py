@@ -182,6 +182,8 @@ def test_bad_studies_are_skipped_and_counted(phantom, run_script):
         assert message in told
     assert "Traceback" not in told
     assert "6 cases failed" in result.stdout.splitlines()[-1]
+    kept = json.loads((home / "MosMed_all_slices" / "skipped.json").read_text())
+    assert len(kept) == 6 and "is damaged or truncated" in kept["study_0001"]
     names = {
         row["file_name"].split("_slice")[0]
         for split in ("train", "test")

@@ -187,6 +187,7 @@ def root(tmp_path_factory):
 
 
 def test_a_whole_run_by_its_official_names(root, run_script):
+    write_json(root / "MosMedData/MosMed_all_slices/skipped.json", {"study_0007": "a.nii.gz: is damaged."})
     result = run_script("report.py", "--data_name", "MosMed", cwd=root)
     assert result.stdout.startswith("report of MosMed in report.html; ")
     text = (root / "report.html").read_text()
@@ -203,6 +204,7 @@ def test_a_whole_run_by_its_official_names(root, run_script):
     assert "url(" not in text and "@import" not in text
 
     for figure in (
+        "MosMed_all_slices study_0007 a.nii.gz: is damaged.",
         "train all 6 6 6",  # patients, cases, clips
         "trajectories MosMedData/MosMed_motion_field_trajectory 9 9",
         "VAE 10 80 3 3 0.5 0.25 12.5 7.0",  # steps, samples, losses, test losses, samples/s, memory
@@ -225,6 +227,7 @@ def test_a_whole_run_by_its_official_names(root, run_script):
         assert figure in seen.text, figure
     # what is missing or doubtful stands at the top and in its place
     for notice in (
+        "1 cases were skipped: study_0007.",
         "image priors of the clips' first frames: 1 of 9 missing: study_0001_slice01.",
         "1 clips have no score",
         "sequence LDM: the loss on test samples did not fall (0.5 to 0.75).",
