@@ -94,6 +94,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="timesteps, of 0 to 999, with guidance; outside, a step costs half (default: all)",
     )
     sampling.add_argument(
+        "--noise",
+        choices=("shared", "own"),
+        default="shared",
+        help="initial noise: shared by all clips with the same seed, as published, or each sample's own, "
+        "for variety where conditions steer weakly (default: %(default)s)",
+    )
+    sampling.add_argument(
         "--dtype",
         choices=("float32", "float16", "bfloat16"),
         default="float32",
@@ -161,6 +168,7 @@ def main() -> int:
         scheduler=options.scheduler,
         num_inference_steps=options.num_inference_steps,
         guidance_scale=options.guidance_scale,
+        noise=options.noise,
         guidance_interval=options.guidance_interval and tuple(options.guidance_interval),
         dtype=options.dtype,
         compile_unet=options.compile,

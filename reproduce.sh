@@ -2,7 +2,8 @@
 # Does it help? Baseline against joint against pretrain-finetune, with all synthetic clips and with the filtered ones.
 #
 #   bash reproduce.sh DATA [--classifiers "i3d swin"] [--seeds "0 1 2"] [--synthetic DIR] [--filtered DIR]
-#                     [--data_root DIR] [--output DIR] [-- further flags of train_classifier.py]
+#                     [--paradigms "joint pretrain_finetune"] [--data_root DIR] [--output DIR]
+#                     [-- further flags of train_classifier.py]
 #
 #   bash reproduce.sh MosMed --classifiers "i3d slowfast" --synthetic sequence_model_MosMed/cond_im_synthesis_mp4 \
 #       --filtered MosMed_filtered -- --class_weights --precision bf16
@@ -13,9 +14,10 @@
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-[ $# -gt 0 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2; }
-case $1 in -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit ;; esac
+[ $# -gt 0 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
+case $1 in -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0"; exit ;; esac
 data=$1 classifiers=i3d seeds="0 1 2" synthetic= filtered= data_root=. output= further=()
+paradigms="joint pretrain_finetune"
 shift
 while [ $# -gt 0 ]; do
     case $1 in
@@ -23,6 +25,7 @@ while [ $# -gt 0 ]; do
         --seeds) seeds=${2:?--seeds needs numbers}; shift 2 ;;
         --synthetic) synthetic=${2:?--synthetic needs a folder}; shift 2 ;;
         --filtered) filtered=${2:?--filtered needs a folder}; shift 2 ;;
+        --paradigms) paradigms=${2:?--paradigms needs names}; shift 2 ;;
         --data_root) data_root=${2:?--data_root needs a folder}; shift 2 ;;
         --output) output=${2:?--output needs a folder}; shift 2 ;;
         --) shift; further=("$@"); break ;;
@@ -46,14 +49,12 @@ one() {
 for classifier in $classifiers; do
     for seed in $seeds; do
         one "$classifier" "$seed" baseline baseline
-        if [ -n "$synthetic" ]; then
-            one "$classifier" "$seed" joint joint "$synthetic"
-            one "$classifier" "$seed" pretrain_finetune pretrain_finetune "$synthetic"
-        fi
-        if [ -n "$filtered" ]; then
-            one "$classifier" "$seed" joint_filtered joint "$filtered"
-            one "$classifier" "$seed" pretrain_finetune_filtered pretrain_finetune "$filtered"
-        fi
+        for paradigm in $paradigms; do
+            [ -z "$synthetic" ] || one "$classifier" "$seed" "$paradigm" "$paradigm" "$synthetic"
+        done
+        for paradigm in $paradigms; do
+            [ -z "$filtered" ] || one "$classifier" "$seed" "${paradigm}_filtered" "$paradigm" "$filtered"
+        done
     done
 done
 PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" "$python" -m ctrlgenaug.classifiers.table "$output"

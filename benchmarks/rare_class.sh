@@ -7,11 +7,12 @@
 # split has 18 patients of each class. Settings by environment:
 #   KEEP="CT-0=30,CT-1=6,CT-234=30"   patients to learn from        WANTED="30 54 30"   synthetic clips of each class
 #   SEEDS="0 1 2"                     of the classifiers            EPOCHS=60           of each classifier
+#   NOISE=shared                      of generate.py        PARADIGMS="joint pretrain_finetune"   of reproduce.sh
 #   LDM_STEPS=1500 VAE_STEPS=400 SEQUENCE_STEPS=200 INFERENCE_STEPS=20
 # The same command again continues.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-case ${1:-} in -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit ;; esac
+case ${1:-} in -h | --help) sed -n '2,12s/^# \{0,1\}//p' "$0"; exit ;; esac
 python=${PYTHON:-$(command -v python || command -v python3)}
 keep=${KEEP:-CT-0=30,CT-1=6,CT-234=30}
 read -ra wanted <<<"${WANTED:-30 54 30}"
@@ -35,11 +36,12 @@ bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" max_tr
 classifier=(--classifier tiny --input_size 64 --epochs "${EPOCHS:-60}" --patience 0 --class_weights)
 "$python" "$ROOT/train_classifier.py" "${classifier[@]}" --validation_fraction 0 --seed 100 --output_dir runs/filter_classifier
 "$python" "$ROOT/generate.py" --sequence_model_path $model --predifined_sampled_num "${wanted[@]}" \
-    --scheduler unipc --num_inference_steps "${INFERENCE_STEPS:-20}" --guidance_scale 1
+    --scheduler unipc --num_inference_steps "${INFERENCE_STEPS:-20}" --guidance_scale 1 --noise "${NOISE:-shared}"
 "$python" "$ROOT/VAE-Seq.py" --vae_path $model --synthetic_dir $synthetic
 "$python" "$ROOT/noisy_data_filter.py" --synthetic_dir $synthetic --save_base MosMed_synthetic_filtered \
     --vae_path $model --classifier_checkpoint runs/filter_classifier/classifier.pth
 "$python" "$ROOT/evaluate.py" --synthetic $synthetic --classifier runs/filter_classifier/classifier.pth \
     --data_name MosMed --metrics class_control --output runs/class_control.json
-bash "$ROOT/reproduce.sh" MosMed --classifiers tiny --seeds "${SEEDS:-0 1 2}" --synthetic $synthetic \
+bash "$ROOT/reproduce.sh" MosMed --classifiers tiny --seeds "${SEEDS:-0 1 2}" \
+    --paradigms "${PARADIGMS:-joint pretrain_finetune}" --synthetic $synthetic \
     --filtered MosMed_synthetic_filtered -- "${classifier[@]:2}"

@@ -41,6 +41,7 @@ class Request:
         num_workers: processes a device, or None.
         num_frames: F where no motion field tells, or None.
         guidance_interval: (low, high) timesteps with guidance; None: all.
+        noise: ``shared`` or ``own``, see `ctrlgenaug.generation.plan.Sample.noise_seed`.
         output_dir: the folder, or None for the method's name below ``model_path``.
     """
 
@@ -54,6 +55,7 @@ class Request:
     num_inference_steps: int = 200
     guidance_scale: float = 7.5
     guidance_interval: tuple[float, float] | None = None
+    noise: str = "shared"
     dtype: str = "float32"
     compile_unet: bool = False
     num_frames: int | None = None
@@ -122,6 +124,7 @@ def generate_folder(
         # None where not asked for, as in folders that were made before these flags
         "guidance_interval": request.guidance_interval,
         "prompt_of_all": request.prompt,
+        "noise": None if request.noise == "shared" else request.noise,
         "compiled": request.compile_unet or None,  # rounds differently
     }
     arguments = {
@@ -133,6 +136,7 @@ def generate_folder(
         "compile_unet": request.compile_unet,
         "num_frames": request.num_frames,
         "guidance_interval": request.guidance_interval,
+        "noise": request.noise,
         **{key: settings[key] for key in ("scheduler", "num_inference_steps", "guidance_scale", "dtype")},
     }
     own = take_shard(samples, *shard)

@@ -75,6 +75,7 @@ class SequenceSynthesiser:
         num_inference_steps: denoising steps.
         guidance_scale: classifier-free guidance; 1 is none.
         guidance_interval: (low, high) timesteps with guidance, of 0 to 999; None: all.
+        noise: ``shared`` or ``own``, see `Sample.noise_seed`.
         dtype: a key of `DTYPES`.
         compile_unet: compile the UNet (seconds to minutes at the start, faster steps afterwards).
         num_frames: F where the clip has no motion field to tell; None is the data set's.
@@ -96,6 +97,7 @@ class SequenceSynthesiser:
         num_inference_steps: int = 200,
         guidance_scale: float = 7.5,
         guidance_interval: tuple[float, float] | None = None,
+        noise: str = "shared",
         dtype: str = "float32",
         compile_unet: bool = False,
         num_frames: int | None = None,
@@ -103,7 +105,7 @@ class SequenceSynthesiser:
         self.spec, self.home, self.conditions = datasets.get(data_name), Path(home), tuple(conditions)
         _quieten()
         self.device = _usable(device)
-        self.num_frames = num_frames
+        self.num_frames, self.noise = num_frames, noise
         self._settings = {
             "num_inference_steps": num_inference_steps,
             "guidance_scale": guidance_scale,
@@ -171,7 +173,9 @@ class SequenceSynthesiser:
             prompt=[c.text for c in conditions],
             num_frames=conditions[0].num_frames,
             # drawn on the CPU, so that every device starts from the same noise
-            generator=[torch.Generator("cpu").manual_seed(sample.seed) for sample in samples],
+            generator=[
+                torch.Generator("cpu").manual_seed(sample.noise_seed(self.noise)) for sample in samples
+            ],
             output_type="np",
             **self._settings,
         )

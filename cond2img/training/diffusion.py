@@ -16,6 +16,7 @@ from cond2img.data import LabelledFrameData
 from cond2img.data.frames import TRAIN_TIMESTEPS
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
+from cond2img.pipelines.denoising import TRAINING_SCHEDULE
 from cond2img.training.batch_norm import synchronise_batch_norm
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import fingerprint_folder
@@ -27,17 +28,6 @@ from ctrlgenaug.training.stage import Batch, Stage, TrainingStep
 from ctrlgenaug.vae_folders import find_trained_vae
 
 
-def noise_schedule() -> DDPMScheduler:
-    """The method's noise: 1000 steps, scaled-linear beta, epsilon prediction (docs/method.md, section 6)."""
-    return DDPMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="epsilon",
-    )
-
-
 class DiffusionStep(TrainingStep):
     """The mean squared error of the predicted noise.
 
@@ -47,7 +37,7 @@ class DiffusionStep(TrainingStep):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.schedule = noise_schedule()
+        self.schedule = DDPMScheduler(**TRAINING_SCHEDULE)
         self.texts: torch.Tensor | None = None  # (texts, 77, 768), one row a distinct caption
 
     def attach(self, vae: nn.Module) -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler
 
 from cond2img.config import LDMConfig
 from cond2img.data import LabelledFrameData
 from cond2img.models import UNet2DMultiConditionModel
+from cond2img.pipelines.denoising import make_scheduler
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.pictures import contact_sheet, save_picture
@@ -31,20 +31,6 @@ class LDMStep(DiffusionStep):
             image_cond=batch["image_prior"],
         ).sample
         return sample[:, None]
-
-
-def validation_scheduler() -> DDIMScheduler:
-    """The sampler of generation (docs/method.md, section 7)."""
-    return DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        prediction_type="epsilon",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
 
 
 class LDMStage(DiffusionStage):
@@ -79,7 +65,7 @@ class LDMStage(DiffusionStage):
         settings, data = self.config.validation_data, self.test_data
         chosen = data.pick(settings.names)
         labels = settings.class_labels or [None]
-        pipeline = GenImagePipeline(self.vae, self.model, validation_scheduler())
+        pipeline = GenImagePipeline(self.vae, self.model, make_scheduler())
         pipeline.set_progress_bar_config(disable=True)
         rows = [
             (

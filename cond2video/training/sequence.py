@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from cond2img.pipelines.denoising import make_scheduler
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
-from cond2img.training.ldm import validation_scheduler
 from cond2video.config import SequenceConfig
 from cond2video.data import LabelledClipData
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
@@ -61,7 +61,7 @@ class SequenceStage(DiffusionStage):
         from cond2video.pipelines import GenVideoPipeline  # only validation pays for it
 
         settings, data = self.config.validation_data, self.test_data
-        pipeline = GenVideoPipeline(self.vae, self.model, validation_scheduler())
+        pipeline = GenVideoPipeline(self.vae, self.model, make_scheduler())
         pipeline.set_progress_bar_config(disable=True)
         folder = records.folder / "inter_test_results" / f"iter_{step}"
         for index in data.pick(settings.names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -36,6 +37,17 @@ class Sample:
     def file_name(self) -> str:
         """``{clip}_{class}_{seed}.mp4``."""
         return f"{self.clip}_{self.cls}_{self.seed}.mp4"
+
+    def noise_seed(self, noise: str) -> int:
+        """The seed of the initial noise.
+
+        Args:
+            noise: ``shared``: the sample's seed, which the plan gives to every clip alike; ``own``: a number that
+                depends on clip, class and seed.
+        """
+        if noise == "shared":
+            return self.seed
+        return int.from_bytes(hashlib.sha256(self.file_name.encode()).digest()[:7])
 
 
 def parse_file_name(file_name: str, spec: DatasetSpec | None = None) -> Sample:

@@ -1,5 +1,6 @@
 """The plan against the method's rules, read plainly; names in and out."""
 
+import hashlib
 import random
 
 import pytest
@@ -56,6 +57,14 @@ def test_plan_pinned():
 def test_a_folder_can_be_extended(m, q, more):
     clips = clips_of("CT-0", m)
     assert set(plan.plan_class(clips, q * m)) <= set(plan.plan_class(clips, q * m + more))
+
+
+def test_noise_is_the_seeds_or_the_samples_own():
+    first, second = (plan.Sample(f"study_000{i}_s01", "CT-0", 66) for i in (1, 2))
+    assert first.noise_seed("shared") == second.noise_seed("shared") == 66
+    # pinned: another value would make other clips under the same names
+    assert first.noise_seed("own") == int(hashlib.sha256(b"study_0001_s01_CT-0_66.mp4").hexdigest()[:14], 16)
+    assert first.noise_seed("own") != second.noise_seed("own")
 
 
 def test_a_seed_that_meets_the_noise_seeds_never_names_a_file_twice():

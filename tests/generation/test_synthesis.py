@@ -57,6 +57,13 @@ def test_neighbours_order_and_threads_do_not_matter(world):
     assert np.array_equal(frames(synthesiser(world), SAMPLE)[0], alone)
 
 
+def test_noise_shared_by_a_seed_or_each_samples_own(world):
+    """Without conditions only the noise tells two clips of a class apart."""
+    pair = SAMPLE, Sample("study_0002_s01", SAMPLE.cls, SAMPLE.seed)
+    shared, own = (frames(synthesiser(world, (), noise=noise), *pair) for noise in ("shared", "own"))
+    assert np.array_equal(*shared) and not np.array_equal(*own)
+
+
 def test_left_out_conditions_are_what_training_dropped(world):
     conditions = synthesiser(world, ()).load(SAMPLE)
     assert not conditions.prior.any() and not conditions.motion.any() and conditions.text == ""
