@@ -30,8 +30,8 @@ home=MosMedData model=sequence_model_MosMed synthetic=sequence_model_MosMed/cond
 "$python" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir $home/MosMed_volume --split train
 
 bash "$ROOT/vae_train.sh" "$ROOT/configs/demo/vae.yaml" max_train_steps="${VAE_STEPS:-400}"
-bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" max_train_steps="${LDM_STEPS:-1500}"
-bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" max_train_steps="${SEQUENCE_STEPS:-200}"
+bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" max_train_steps="${LDM_STEPS:-1500}" condition_dropping.keep_all=0.1
+bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" max_train_steps="${SEQUENCE_STEPS:-200}" condition_dropping.keep_all=0.1
 
 classifier=(--classifier tiny --input_size 64 --epochs "${EPOCHS:-60}" --patience 0 --class_weights)
 "$python" "$ROOT/train_classifier.py" "${classifier[@]}" --validation_fraction 0 --seed 100 --output_dir runs/filter_classifier
