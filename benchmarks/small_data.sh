@@ -31,7 +31,6 @@ for patients in 6 17 72; do
     run "$((3 * patients)) clips, augmentation" "$patients"
     run "$((3 * patients)) clips, no augmentation" "$patients" --no_augmentation
 done
-run "18 clips, 1500 steps" 6 --max_steps 1500
 
 "$python" - <<'END'
 import json

@@ -53,5 +53,6 @@ def test_each_stage_learns(repository, tmp_path):
         assert list(values) == [0, steps]
         found[stage] = values[0], values[steps]
     assert found["vae"][1] < 0.15 < found["vae"][0], found  # mean |x - x'|, pixels in [-1, 1]
-    assert found["ldm"][1] < 0.4 < 0.9 < found["ldm"][0], found  # 1 is what predicting no noise at all costs
-    assert found["sequence_ldm"][1] < 0.95 * found["sequence_ldm"][0], found
+    assert found["ldm"][1] < 0.2 < 0.9 < found["ldm"][0], found  # 1 is what predicting no noise at all costs
+    # the same samples and the same noise: a small fall is a fall
+    assert found["sequence_ldm"][1] < 0.98 * found["sequence_ldm"][0], found
