@@ -80,7 +80,7 @@ step "classifier on real clips" . "$PYTHON" "$ROOT/train_classifier.py" --classi
     --epochs $classifier_epochs --patience 0 --output_dir runs/classifier --seed "$seed"
 step "generation" . "$PYTHON" "$ROOT/generate.py" --sequence_model_path $model \
     --user_defined_conditions '["image_condition", "motion_condition"]' --predifined_sampled_num $samples \
-    --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 1
+    --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 1 --noise own
 step "VAE-Seq" . "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path $model --synthetic_dir $synthetic
 step "noise filter" . "$PYTHON" "$ROOT/noisy_data_filter.py" --synthetic_dir $synthetic --save_base $filtered \
     --vae_path $model --classifier_checkpoint runs/classifier/classifier.pth
