@@ -41,8 +41,8 @@ class Check:
 
 CHECKS = (
     Check("vae", "VAE", "test_rec_loss", 0.10),
-    Check("ldm", "LDM", "test_loss", 0.15),
-    Check("sequence_ldm", "sequence LDM", "test_loss", 0.9, relative=True),
+    Check("ldm", "LDM", "test_loss", 0.06),
+    Check("sequence_ldm", "sequence LDM", "test_loss", 0.997, relative=True),
 )
 
 
