@@ -172,7 +172,7 @@ def test_only_what_the_method_trains_has_moved(chain):
     assert any("running_mean" in name for name in image)  # and is not among those that moved
 
 
-@pytest.mark.parametrize("stage", ["ldm", "sequence_ldm"])  # the VAE's script is killed in test_kill.py
+@pytest.mark.parametrize("stage", ["ldm", "sequence_ldm"])  # the VAE: test_killed_scripts.py
 def test_interrupted_three_times_ends_bit_for_bit_equal(stage, chain, tmp_path, monkeypatch, handlers):
     monkeypatch.chdir(chain)
     config = configure(stage, output_dir=tmp_path / "run", export_dir=tmp_path / "export")
