@@ -145,7 +145,7 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         self.attentions = [module for module in self.modules() if isinstance(module, MultiModalAttention)]
         for slot, attention in enumerate(self.attentions):
             attention.slot = slot
-        self.to(memory_format=torch.channels_last)  # twice as fast, see docs/performance.md
+        self.to(memory_format=torch.channels_last)  # faster convolutions, see docs/performance.md
 
     def _check_config(self) -> None:
         config = self.config
