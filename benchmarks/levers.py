@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from unittest import mock
@@ -81,34 +81,24 @@ def contiguous(model: UNet3DMultiConditionModel) -> Iterator[None]:
 ALL, CONDITIONS = "all", "conditions encoded once, not at every step"
 
 
-def without(name: str, model: UNet3DMultiConditionModel) -> AbstractContextManager:
-    """The model without the measure ``name``."""
+def left_out(model: UNet3DMultiConditionModel) -> dict[str, Callable[[], AbstractContextManager]]:
+    """For each measure a context in which the model goes without it; `CONDITIONS` is a matter of the call."""
+    patch = mock.patch.object
     return {
         ALL: contextlib.nullcontext,
-        CONDITIONS: contextlib.nullcontext,  # a matter of the call
-        "fused attention": lambda: mock.patch.object(F, "scaled_dot_product_attention", softmax_spelled_out),
-        "one gather for trajectory attention": lambda: mock.patch.object(
-            sequence_attention, "trajectory_attention", two_gathers
-        ),
-        "frames 0 and 1 attend to frame 0 once": lambda: mock.patch.object(
+        "fused attention": lambda: patch(F, "scaled_dot_product_attention", softmax_spelled_out),
+        CONDITIONS: contextlib.nullcontext,
+        "channels-last memory": lambda: contiguous(model),
+        "frames 0 and 1 attend to frame 0 once": lambda: patch(
             sequence_attention, "key_frame_attention", all_frames_alike
         ),
-        "text and prior shared by the frames": lambda: mock.patch.object(
+        "one gather for trajectory attention": lambda: patch(
+            sequence_attention, "trajectory_attention", two_gathers
+        ),
+        "text and prior shared by the frames": lambda: patch(
             MultiModalAttention, "forward", each_frame_its_own
         ),
-        "channels-last memory": lambda: contiguous(model),
-    }[name]()
-
-
-NAMES = (
-    ALL,
-    "fused attention",
-    "channels-last memory",
-    CONDITIONS,
-    "frames 0 and 1 attend to frame 0 once",
-    "one gather for trajectory attention",
-    "text and prior shared by the frames",
-)
+    }
 
 
 @torch.no_grad()
@@ -141,10 +131,11 @@ def main() -> None:
         return model(sample, timestep, conditions=conditions).sample
 
     forward(ALL)  # warms up
-    runs: dict[str, list[tuple[float, float, float, Tensor]]] = {name: [] for name in NAMES}
+    contexts = left_out(model)
+    runs: dict[str, list[tuple[float, float, float, Tensor]]] = {name: [] for name in contexts}
     for _ in range(args.repeats):
-        for name in NAMES:
-            with without(name, model):
+        for name, context in contexts.items():
+            with context():
                 runs[name].append(timed(lambda name=name: forward(name), args.device))
     clock = 1 if args.device == "cpu" else 0  # processor seconds: what else the machine does counts less
     base = statistics.median(run[clock] for run in runs[ALL])

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Do synthetic clips help a rare class? From phantom patients to the table, each step by the script a user would call.
 #
-#   bash benchmarks/rare_class.sh [OUT]        about an hour on 2 cores; OUT is rare_class_run by default
+#   bash benchmarks/rare_class.sh [OUT]        an hour and a half on 2 busy cores; OUT is rare_class_run by default
 #
 # CT-1 (few faint patches, the class that is hard to tell from CT-0) has 6 training clips, the others 30 each. The test
 # split has 18 patients of each class. Settings by environment:

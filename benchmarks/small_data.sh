@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What few training clips cost, and what helps: a classifier on 18, 51 and 216 phantom clips, three seeds each.
 #
-#   bash benchmarks/small_data.sh [OUT]        about 25 minutes on one core; OUT is small_data_run by default
+#   bash benchmarks/small_data.sh [OUT]        about 15 minutes on one core; OUT is small_data_run by default
 #
 # Every run takes the same number of steps (500 of 8 clips), so that only the clips differ. SEEDS="0 1 2" by default.
 # The same command again continues. Ends with one line a setting: mean and deviation over the seeds.
