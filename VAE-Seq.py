@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from cond2img.latent_store import open_store
+from augment.quality import vae_seq
+from augment.quality.latent_store import open_store
+from augment.quality.latents import LatentSettings
 from ctrlgenaug import steps
-from ctrlgenaug.quality import vae_seq
-from ctrlgenaug.quality.latents import LatentSettings
 
 EXAMPLE = """python VAE-Seq.py --vae_path sequence_model_MosMed/MosMed-vae-pretrained \\
       --synthetic_dir sequence_model_MosMed/cond_im_synthesis_mp4

@@ -68,7 +68,7 @@ filtered=MosMed_synthetic_filtered
 
 mkdir -p $home
 step "phantom patients" . "$PYTHON" -m ctrlgenaug.phantom --data_name MosMed --cases $cases --balance --slices 20,24 --seed "$seed" --out $home
-step "stand-in weights" . "$PYTHON" -m ctrlgenaug.demo.weights --out weights --seed "$seed"
+step "stand-in weights" . "$PYTHON" -m augment.demo.weights --out weights --seed "$seed"
 step "slices" $home "$PYTHON" "$ROOT/MosMedData/extract_all_slices.py"
 step "clips" $home "$PYTHON" "$ROOT/MosMedData/sample_sequences.py" --max_clips 1
 step "image priors" . "$PYTHON" "$ROOT/extract_image_priors.py" --data_dir $home/MosMed_data --medsam_checkpoint weights/medsam --dtype float16
@@ -86,4 +86,4 @@ step "noise filter" . "$PYTHON" "$ROOT/noisy_data_filter.py" --synthetic_dir $sy
     --vae_path $model --classifier_checkpoint runs/classifier/classifier.pth
 step "evaluation" . "$PYTHON" "$ROOT/evaluate.py" --real . --synthetic $synthetic --data_name MosMed \
     --classifier runs/classifier/classifier.pth --vae_path $model --output evaluation.json
-"$PYTHON" -m ctrlgenaug.demo.page --run . --seconds "$(seconds "$began" "$EPOCHREALTIME")"
+"$PYTHON" -m augment.demo.page --run . --seconds "$(seconds "$began" "$EPOCHREALTIME")"

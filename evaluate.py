@@ -113,12 +113,12 @@ def make_tools(
     device: str,
     clips: Path | None,
 ) -> Any:
-    """The networks and functions that ``metrics`` need; see `ctrlgenaug.quality.evaluation.Tools`."""
-    from cond2img.latent_store import open_store
-    from ctrlgenaug.classifiers import score
-    from ctrlgenaug.quality import features, smoothness
-    from ctrlgenaug.quality.evaluation import Tools
-    from ctrlgenaug.quality.latents import LatentSettings
+    """The networks and functions that ``metrics`` need; see `augment.quality.evaluation.Tools`."""
+    from augment.classifiers import score
+    from augment.quality import features, smoothness
+    from augment.quality.evaluation import Tools
+    from augment.quality.latent_store import open_store
+    from augment.quality.latents import LatentSettings
 
     labels, tools = {}, {}
     if "fvd" in metrics:
@@ -168,12 +168,12 @@ def main() -> int:
     if not metrics:
         raise UserError("nothing can be computed", "Give --real, --classifier or --vae_path")
 
-    from ctrlgenaug.classifiers import load
-    from ctrlgenaug.classifiers.data import real_items, synthetic_items
+    from augment.classifiers import load
+    from augment.classifiers.clip_items import real_items, synthetic_items
+    from augment.quality.evaluation import evaluate
+    from augment.quality.evaluation_report import headline, markdown
     from ctrlgenaug.devices import pick_device
     from ctrlgenaug.files import write_json, write_text
-    from ctrlgenaug.quality.evaluation import evaluate
-    from ctrlgenaug.quality.evaluation_report import headline, markdown
 
     device = pick_device(options.device)
     classifier = load(options.classifier, device) if options.classifier else None

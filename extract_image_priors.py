@@ -46,9 +46,11 @@ def main() -> int:
     options = parse_arguments()
     spec = datasets.get(options.data_name) if options.data_name else datasets.of_folder(options.data_dir)
 
-    from ctrlgenaug import priors  # torch takes seconds to import; mistakes above need not wait for it
+    from ctrlgenaug.conditions import (
+        image_priors,  # torch takes seconds to import; mistakes above need not wait for it
+    )
 
-    settings = priors.Settings(
+    settings = image_priors.Settings(
         checkpoint=options.medsam_checkpoint,
         dtype=options.dtype,
         batch_size=options.batch_size,
@@ -57,14 +59,14 @@ def main() -> int:
         split=options.split,
     )
     if options.verify:
-        outcome, folder = priors.verify_priors(options.data_dir, spec, settings)
+        outcome, folder = image_priors.verify_priors(options.data_dir, spec, settings)
         print(
             outcome.closing_line(
                 f"{outcome.counts['whole']} image priors in {os.path.relpath(folder)} are whole"
             )
         )
         return outcome.exit_code()
-    outcome, folder = priors.extract_priors(options.data_dir, spec, settings, strict=options.strict)
+    outcome, folder = image_priors.extract_priors(options.data_dir, spec, settings, strict=options.strict)
     made, kept = outcome.counts["made"], outcome.counts["kept"]
     clips = os.path.relpath(folder.parent / spec.clips_dir)
     print(f"next: python extract_motion_field_trajs.py --clip_data_dir {clips}")

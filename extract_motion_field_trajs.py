@@ -6,7 +6,7 @@ import argparse
 import os
 
 from ctrlgenaug import datasets, steps
-from ctrlgenaug.motion.extract import Settings, extract_motion
+from ctrlgenaug.conditions.motion_extraction import Settings, extract_motion
 
 EXAMPLE = "python extract_motion_field_trajs.py --clip_data_dir MosMedData/MosMed_volume"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import os
 
+from augment.generation import arguments, plan
 from ctrlgenaug import datasets, steps
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.generation import arguments, plan
 
 EXAMPLE = """python generate.py --sequence_model_path sequence_model_MosMed --data_name MosMed \\
       --user_defined_conditions '["image_condition", "motion_condition"]' --device_id_list '[0,1,2]' \\
@@ -156,7 +156,7 @@ def main() -> int:
     if options.model_path is None:
         raise UserError("--sequence_model_path is missing", "Give the trained sequence model's folder")
 
-    from cond2video.generate_folder import Request, generate_folder  # a dry run need not wait for it
+    from augment.generation.generate_folder import Request, generate_folder  # a dry run need not wait for it
 
     request = Request(
         model_path=options.model_path,

@@ -6,15 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from cond2img.latent_store import open_store
+from augment.generation.arguments import words
+from augment.quality import filter_folder
+from augment.quality.latent_store import open_store
+from augment.quality.latents import LatentSettings
+from augment.quality.noise_filter import LEVELS
 from ctrlgenaug import datasets, steps
 from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import fingerprint
-from ctrlgenaug.generation.arguments import words
-from ctrlgenaug.quality import filter_folder
-from ctrlgenaug.quality.latents import LatentSettings
-from ctrlgenaug.quality.noise_filter import LEVELS
 
 EXAMPLE = """python noisy_data_filter.py --data_name MosMed \\
       --synthetic_dir sequence_model_MosMed/cond_im_synthesis_mp4 --save_base MosMed_filtered \\
@@ -87,7 +87,7 @@ def main() -> int:
     if "semantic" in levels:
         if options.classifier_checkpoint is None:
             raise UserError("--classifier_checkpoint is missing", "Give it, or --levels within between")
-        from ctrlgenaug.classifiers import scorer
+        from augment.classifiers import scorer
 
         score_clips = scorer(
             options.classifier_checkpoint,

@@ -34,9 +34,9 @@ def main() -> None:
     options = parser.parse_args()
     spec = datasets.get(options.data_name)
 
-    from ctrlgenaug.report.page import write_page
-    from ctrlgenaug.report.places import find
-    from ctrlgenaug.report.run import sections
+    from augment.report.all_sections import sections
+    from augment.report.page import write_page
+    from augment.report.run_folders import find
 
     places = find(
         spec,

@@ -57,4 +57,4 @@ for classifier in $classifiers; do
         done
     done
 done
-PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" "$python" -m ctrlgenaug.classifiers.table "$output"
+PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" "$python" -m augment.classifiers.table "$output"

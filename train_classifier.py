@@ -112,9 +112,9 @@ def main() -> None:
         home, "train"
     )  # says so at once if there is nothing to learn from; torch takes seconds to import
 
-    from ctrlgenaug.classifiers.report import percent
-    from ctrlgenaug.classifiers.run import RunSettings, default_threads, train_and_test
-    from ctrlgenaug.classifiers.train import FitSettings
+    from augment.classifiers.run_report import percent
+    from augment.classifiers.train import FitSettings
+    from augment.classifiers.training_run import RunSettings, default_threads, train_and_test
     from ctrlgenaug.devices import pick_device
 
     fit = FitSettings(

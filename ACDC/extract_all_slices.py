@@ -14,7 +14,7 @@ from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.extraction import extract
 from ctrlgenaug.preprocessing.images import percentile_window, square_frame, without_small_parts
 from ctrlgenaug.preprocessing.nifti import read_nifti
-from ctrlgenaug.preprocessing.places import find
+from ctrlgenaug.preprocessing.raw_files import find
 
 FOLDER_OF = {"train": "training", "test": "testing"}
 

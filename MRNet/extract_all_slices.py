@@ -13,7 +13,7 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import load_npy
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.extraction import extract
-from ctrlgenaug.preprocessing.places import find
+from ctrlgenaug.preprocessing.raw_files import find
 from ctrlgenaug.preprocessing.tables import read_table
 
 FOLDER_OF = {"train": "train", "test": "valid"}  # MRNet's validation part is the method's test split

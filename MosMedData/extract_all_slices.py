@@ -16,7 +16,7 @@ from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.extraction import extract
 from ctrlgenaug.preprocessing.images import hu_window, to_bytes, zoom_plane
 from ctrlgenaug.preprocessing.nifti import read_nifti
-from ctrlgenaug.preprocessing.places import find
+from ctrlgenaug.preprocessing.raw_files import find
 from ctrlgenaug.preprocessing.tables import read_table, stratified_split
 
 CLASS_OF = {"CT-0": "CT-0", "CT-1": "CT-1", "CT-2": "CT-234", "CT-3": "CT-234", "CT-4": "CT-234"}

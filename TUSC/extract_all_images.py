@@ -16,7 +16,7 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.extraction import extract
 from ctrlgenaug.preprocessing.images import clean_lesion_mask, crop_to_lesion, square_frame
-from ctrlgenaug.preprocessing.places import find
+from ctrlgenaug.preprocessing.raw_files import find
 from ctrlgenaug.preprocessing.tirads import nodule_number, read_nodules
 
 ALL_IMAGES = "TUSC_all_images"

@@ -9,7 +9,7 @@ from ctrlgenaug import steps
 from ctrlgenaug.datasets import SPLITS, TUSC
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import exclusive, read_jsonl, write_jsonl
-from ctrlgenaug.preprocessing.places import find
+from ctrlgenaug.preprocessing.raw_files import find
 from ctrlgenaug.preprocessing.tirads import Nodule, read_nodules
 
 

@@ -14,8 +14,8 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.clips import read_cases
 from ctrlgenaug.preprocessing.extraction import extract
-from ctrlgenaug.preprocessing.places import find
 from ctrlgenaug.preprocessing.png import read_png
+from ctrlgenaug.preprocessing.raw_files import find
 
 ALONE = {"Nodule4": 1}  # its frame 1 stands alone: the published data drop it and keep the run after it
 

@@ -18,10 +18,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from augment.generation.arguments import words  # noqa: E402
 from ctrlgenaug import datasets, steps  # noqa: E402
 from ctrlgenaug.errors import UserError  # noqa: E402
 from ctrlgenaug.files import save_npy, write_jsonl  # noqa: E402
-from ctrlgenaug.generation.arguments import words  # noqa: E402
 from ctrlgenaug.video import write_mp4  # noqa: E402
 
 EXAMPLE = """python benchmarks/generation.py --workers 1 2 --batches 1 4 --videos 100 1000
@@ -56,10 +56,10 @@ def make_world(folder: Path, clips: int) -> None:
     """``MosMedData/`` with the conditions of ``clips`` clips, and ``model/``: random, but of real shapes."""
     import torch
 
+    from augment.demo import weights
     from cond2img.models import UNet2DMultiConditionModel, load_vae
     from cond2video.models import UNet3DMultiConditionModel
-    from ctrlgenaug.demo import weights
-    from ctrlgenaug.motion.trajectories import save_tracks, track
+    from ctrlgenaug.conditions.trajectories import save_tracks, track
 
     spec, home = datasets.MOSMED, folder / datasets.MOSMED.home
     noise = np.random.default_rng(0)
@@ -121,7 +121,7 @@ def measure_generation(
 
 def measure_quality(folder: Path, model: Path, videos: list[int], side: int, device: str) -> None:
     """Prints seconds and peak memory of VAE-Seq, VAE-Seq from its cache, and the filter with a tiny classifier."""
-    from ctrlgenaug import classifiers
+    from augment import classifiers
 
     judge = folder / "classifier.pth"
     spec = datasets.MOSMED

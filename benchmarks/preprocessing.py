@@ -31,9 +31,9 @@ from moving import moving_clip  # noqa: E402
 from test_trajectories import plain_link  # noqa: E402
 
 from ctrlgenaug import steps  # noqa: E402
-from ctrlgenaug.motion import trajectories  # noqa: E402
-from ctrlgenaug.motion.fields import motion_field  # noqa: E402
-from ctrlgenaug.phantom import chest, fields  # noqa: E402
+from ctrlgenaug.conditions import trajectories  # noqa: E402
+from ctrlgenaug.conditions.motion_field import motion_field  # noqa: E402
+from ctrlgenaug.phantom import chest, shapes  # noqa: E402
 from ctrlgenaug.preprocessing.batch import Case  # noqa: E402
 from ctrlgenaug.preprocessing.images import to_bytes, zoom_plane  # noqa: E402
 from ctrlgenaug.preprocessing.png import encode_png  # noqa: E402
@@ -74,7 +74,7 @@ def reader() -> object:
 
 def reading(slices: int, noise: float, repeats: int) -> None:
     """Step (a): one 512 x 512 volume to PNG, and its parts alone; what exceeds their sum is overhead."""
-    rng = fields.generator(0, "benchmark")
+    rng = shapes.generator(0, "benchmark")
     shown = chest.draw_volume(rng, "CT-2", slices)
     shown = shown + rng.normal(0, noise, shown.shape).astype(np.int16)
     stored = np.ascontiguousarray(np.rot90(shown.transpose(1, 2, 0), -1))
@@ -142,8 +142,8 @@ def motion(repeats: int) -> bool:
 
 def prior(checkpoint: str, device: str, batch_size: int) -> None:
     """Step (c): a frame's image prior, in wall-clock time, because a GPU's work is not the processor's."""
+    from ctrlgenaug.conditions.medsam import encode, load_encoder, prepare
     from ctrlgenaug.devices import pick_device
-    from ctrlgenaug.medsam import encode, load_encoder, prepare
 
     device = pick_device(device)
     model = load_encoder(checkpoint).to(device)

@@ -22,7 +22,7 @@ export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 home=MosMedData model=sequence_model_MosMed synthetic=sequence_model_MosMed/cond_im_synthesis_mp4
 
 "$python" -m ctrlgenaug.phantom --data_name MosMed --class_counts CT-0=90,CT-1=90,CT-3=90 --in_plane 256 --slices 20,24 --out $home
-"$python" -m ctrlgenaug.demo.weights --out weights
+"$python" -m augment.demo.weights --out weights
 (cd $home && "$python" "$ROOT/MosMedData/extract_all_slices.py" --in_plane 256)
 (cd $home && "$python" "$ROOT/MosMedData/sample_sequences.py" --max_clips 1)
 "$python" "$ROOT/benchmarks/thin.py" --data_name MosMed --keep "$keep"

@@ -22,14 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 import torch
 
+from augment.classifiers.checkpoint import scorer
+from augment.generation.plan import Sample
+from augment.generation.synthesiser import SequenceSynthesiser
+from augment.quality.latents import LatentStore
+from augment.quality.vae_seq import score_videos
 from cond2img.models import load_vae
 from cond2video.model_folder import find_model_folder
-from cond2video.synthesis import SequenceSynthesiser
 from ctrlgenaug import datasets
-from ctrlgenaug.classifiers.checkpoint import scorer
-from ctrlgenaug.generation.plan import Sample
-from ctrlgenaug.quality.latents import LatentStore
-from ctrlgenaug.quality.vae_seq import score_videos
 from ctrlgenaug.video import write_mp4
 
 INTERVAL = (200, 800)

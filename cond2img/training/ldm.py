@@ -12,9 +12,9 @@ from cond2img.data import LabelledFrameData
 from cond2img.models import UNet2DMultiConditionModel
 from cond2img.pipelines.denoising import make_scheduler
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
+from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
-from ctrlgenaug.pictures import contact_sheet, save_picture
-from ctrlgenaug.training.pictures import map_picture
+from ctrlgenaug.training.feature_picture import map_picture
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Batch
 

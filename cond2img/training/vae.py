@@ -12,11 +12,11 @@ from diffusers import AutoencoderKL
 from cond2img.config import VAEConfig
 from cond2img.data import FrameData
 from cond2img.models import VAELoss, load_vae
+from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.pictures import contact_sheet, save_picture
+from ctrlgenaug.training.feature_picture import to_uint8
 from ctrlgenaug.training.latents import sample_latents
-from ctrlgenaug.training.pictures import to_uint8
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Batch, Stage, TrainingStep
 

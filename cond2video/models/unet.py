@@ -18,7 +18,7 @@ from cond2img.models import checkpoints
 from cond2img.models.conditioning import Conditioning, Trajectories
 from cond2img.models.unet import UNet2DMultiConditionModel
 from cond2video.models.attention import SequenceTransformerBlock
-from cond2video.models.fields import inherit_fields
+from cond2video.models.config_fields import inherit_fields
 
 logger = logging.getLogger(__name__)
 

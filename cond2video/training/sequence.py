@@ -12,8 +12,8 @@ from cond2img.training.diffusion import DiffusionStage, DiffusionStep
 from cond2video.config import SequenceConfig
 from cond2video.data import LabelledClipData
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
+from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
-from ctrlgenaug.pictures import contact_sheet, save_picture
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Batch
 

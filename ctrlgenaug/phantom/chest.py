@@ -14,7 +14,7 @@ import numpy as np
 import pandas
 
 from ctrlgenaug.files import atomic_path
-from ctrlgenaug.phantom import fields
+from ctrlgenaug.phantom import shapes
 from ctrlgenaug.phantom.cohort import Patient, write_each
 
 CATEGORIES = ("CT-0", "CT-1", "CT-2", "CT-3", "CT-4")
@@ -35,67 +35,67 @@ def draw_volume(rng: np.random.Generator, category: str, slices: int, in_plane: 
     Returns:
         (slices, in_plane, in_plane) int16 in HU; anterior up, the patient's left on the right.
     """
-    g = fields.grid(slices, DRAWN, DRAWN)
+    g = shapes.grid(slices, DRAWN, DRAWN)
     size, shift = rng.uniform(0.9, 1.04, 2), rng.uniform(-0.05, 0.05, 2)
     volume = np.full(g.shape, AIR, np.float32)
     _draw_body(volume, g, rng, size, shift)
     lungs = _lungs(g, rng, size, shift)
-    fields.paint(volume, lungs, _lung_density(g, rng, lungs, size, shift))
-    fields.paint(volume, _findings(g, rng, category, size, shift) * lungs, rng.uniform(-80, 20))
+    shapes.paint(volume, lungs, _lung_density(g, rng, lungs, size, shift))
+    shapes.paint(volume, _findings(g, rng, category, size, shift) * lungs, rng.uniform(-80, 20))
     _draw_airway(volume, g, rng, shift)
-    return np.rint(fields.enlarge(volume, in_plane, in_plane)).astype(np.int16)
+    return np.rint(shapes.enlarge(volume, in_plane, in_plane)).astype(np.int16)
 
 
-def _draw_body(volume: np.ndarray, g: fields.Grid, rng: np.random.Generator, size: Pair, shift: Pair) -> None:
+def _draw_body(volume: np.ndarray, g: shapes.Grid, rng: np.random.Generator, size: Pair, shift: Pair) -> None:
     """Skin, fat, muscle, ribs, spine, heart, aorta and the table, in place."""
     (sy, sx), (oy, ox) = size, shift
     outline = dict(cy=oy + 0.02, cx=ox, power=2.5)
-    fields.paint(volume, fields.ellipse(g, ry=0.66 * sy, rx=0.90 * sx, **outline), FAT)
+    shapes.paint(volume, shapes.ellipse(g, ry=0.66 * sy, rx=0.90 * sx, **outline), FAT)
     wall = rng.uniform(0.04, 0.09)  # thickness of the fat
-    fields.paint(volume, fields.ellipse(g, ry=0.66 * sy - wall, rx=0.90 * sx - wall, **outline), TISSUE)
+    shapes.paint(volume, shapes.ellipse(g, ry=0.66 * sy - wall, rx=0.90 * sx - wall, **outline), TISSUE)
     # Ribs run obliquely, so that in axial slices each is a short arc that travels round the wall.
     around = np.arctan2((g.y - oy) / 0.56, (g.x - ox) / 0.78)
-    on_wall = fields.ring(g, oy + 0.01, ox, 0.55 * sy, 0.77 * sx, 0.055)
+    on_wall = shapes.ring(g, oy + 0.01, ox, 0.55 * sy, 0.77 * sx, 0.055)
     ribs = np.clip(2.2 * np.cos(11 * around + 16 * np.sign(g.x - ox) * g.z + rng.uniform(0, 6)) - 1.1, 0, 1)
-    fields.paint(volume, on_wall * ribs, BONE)
+    shapes.paint(volume, on_wall * ribs, BONE)
     spine_y = oy + 0.40 * sy
-    fields.paint(volume, fields.ellipse(g, spine_y, ox, 0.095, 0.115), BONE * (0.8 + 0.2 * np.cos(25 * g.z)))
-    fields.paint(volume, fields.ellipse(g, spine_y + 0.125, ox, 0.035, 0.04), TISSUE - 20)
-    fields.paint(volume, fields.ellipse(g, spine_y + 0.205, ox, 0.06, 0.03), BONE)
+    shapes.paint(volume, shapes.ellipse(g, spine_y, ox, 0.095, 0.115), BONE * (0.8 + 0.2 * np.cos(25 * g.z)))
+    shapes.paint(volume, shapes.ellipse(g, spine_y + 0.125, ox, 0.035, 0.04), TISSUE - 20)
+    shapes.paint(volume, shapes.ellipse(g, spine_y + 0.205, ox, 0.06, 0.03), BONE)
     table = np.abs(g.y - (0.80 + 0.10 * (1 - g.x**2))) < 0.012
-    fields.paint(volume, (table & (np.abs(g.x) < 0.8)).astype(np.float32), -550.0)
+    shapes.paint(volume, (table & (np.abs(g.x) < 0.8)).astype(np.float32), -550.0)
 
 
-def _lungs(g: fields.Grid, rng: np.random.Generator, size: Pair, shift: Pair) -> np.ndarray:
+def _lungs(g: shapes.Grid, rng: np.random.Generator, size: Pair, shift: Pair) -> np.ndarray:
     """Soft mask (n, H, W) of both lungs: ellipses less the mediastinum, the heart and the dome of the liver."""
     (sy, sx), (oy, ox) = size, shift
     swell = 1 - 0.30 * np.clip(g.z - 0.35, 0, 1) ** 1.5 - 0.10 * (1 - g.z) ** 3
     reach = rng.uniform(0.93, 1.04, 2)  # of the right and the left lung
     sides = [
-        fields.ellipse(
+        shapes.ellipse(
             g, oy - 0.02, ox + sign * 0.385 * sx, 0.47 * sy * swell * reach[i], 0.335 * sx * swell, power=2.2
         )
         for i, sign in enumerate((-1, 1))
     ]
     heart_size = rng.uniform(0.85, 1.15) * (1 - np.clip(1.5 * (g.z - 0.3), 0, 1))
-    heart = fields.ellipse(g, oy - 0.13, ox + 0.13, 0.03 + 0.27 * heart_size, 0.03 + 0.31 * heart_size)
-    mediastinum = fields.ellipse(g, oy - 0.12, ox, 0.34, 0.13 + 0.03 * np.sin(3 * g.z), power=3)
-    behind = fields.ellipse(g, oy + 0.36 * sy, ox, 0.22, 0.17)
-    aorta = fields.ellipse(g, oy + 0.19 * sy, ox + 0.13, 0.085, 0.085)
+    heart = shapes.ellipse(g, oy - 0.13, ox + 0.13, 0.03 + 0.27 * heart_size, 0.03 + 0.31 * heart_size)
+    mediastinum = shapes.ellipse(g, oy - 0.12, ox, 0.34, 0.13 + 0.03 * np.sin(3 * g.z), power=3)
+    behind = shapes.ellipse(g, oy + 0.36 * sy, ox, 0.22, 0.17)
+    aorta = shapes.ellipse(g, oy + 0.19 * sy, ox + 0.13, 0.085, 0.085)
     dome_height = rng.uniform(0.10, 0.24)
     dome = np.sqrt(np.clip(1 - (g.z / dome_height) ** 2, 0, 1))
-    liver = fields.ellipse(g, oy - 0.06, ox - 0.36, 0.02 + 0.27 * dome, 0.02 + 0.23 * dome) * (dome > 0)
-    solid = fields.union([heart, mediastinum, behind, aorta, liver.astype(np.float32)])
+    liver = shapes.ellipse(g, oy - 0.06, ox - 0.36, 0.02 + 0.27 * dome, 0.02 + 0.23 * dome) * (dome > 0)
+    solid = shapes.union([heart, mediastinum, behind, aorta, liver.astype(np.float32)])
     return (sides[0] + sides[1]).clip(0, 1) * (1 - solid)
 
 
 def _lung_density(
-    g: fields.Grid, rng: np.random.Generator, lungs: np.ndarray, size: Pair, shift: Pair
+    g: shapes.Grid, rng: np.random.Generator, lungs: np.ndarray, size: Pair, shift: Pair
 ) -> np.ndarray:
     """HU (n, H, W) of healthy lung: air, a little denser at the back, and vessels that branch from the hilum."""
     (sy, sx), (oy, ox) = size, shift
     base = rng.uniform(-890, -790)  # inspiration differs: mean density alone does not give the class away
-    density = base + 45 * (g.y - oy) + 14 * fields.noise(rng, g.shape, (4, 14, 14))
+    density = base + 45 * (g.y - oy) + 14 * shapes.noise(rng, g.shape, (4, 14, 14))
     vessels = np.zeros(g.shape, np.float32)
     z = g.z[:, 0, 0]
     for sign in (-1, 1):
@@ -110,11 +110,11 @@ def _lung_density(
             radius = (
                 rng.uniform(0.017, 0.028) * (1 - 0.5 * np.clip(out / 0.5, 0, 1)) * (up * (z - start) > -0.04)
             )
-            fields.add_spot(vessels, g, y, x, np.maximum(radius, 1e-3), rng.uniform(0.75, 1.0))
+            shapes.add_spot(vessels, g, y, x, np.maximum(radius, 1e-3), rng.uniform(0.75, 1.0))
     return density + vessels * (BLOOD - density) * (lungs > 0.5)
 
 
-def _findings(g: fields.Grid, rng: np.random.Generator, category: str, size: Pair, shift: Pair) -> np.ndarray:
+def _findings(g: shapes.Grid, rng: np.random.Generator, category: str, size: Pair, shift: Pair) -> np.ndarray:
     """How far (0 to 1) disease has replaced the air, (n, H, W): smooth patches whose centres drift along z."""
     grade = CATEGORIES.index(category)
     patches = []
@@ -137,26 +137,26 @@ def _findings(g: fields.Grid, rng: np.random.Generator, category: str, size: Pai
         )
         r = rng.uniform(*radius)
         along = rng.uniform(0.16, 0.24) if grade == 1 else rng.uniform(0.18, 0.35)
-        shape = fields.blob(
+        shape = shapes.blob(
             g,
             centre,
             (along, r * rng.uniform(0.8, 1.2), r * rng.uniform(0.8, 1.2)),
             rng.uniform(-0.25, 0.25, 2),
         )
         patches.append(rng.uniform(*strength) * (1 - np.exp(-2.5 * shape)))
-    ragged = 1 + 0.22 * fields.noise(rng, g.shape, (5, 20, 20))
-    return np.clip(fields.union(patches) * ragged, 0, 0.97)
+    ragged = 1 + 0.22 * shapes.noise(rng, g.shape, (5, 20, 20))
+    return np.clip(shapes.union(patches) * ragged, 0, 0.97)
 
 
-def _draw_airway(volume: np.ndarray, g: fields.Grid, rng: np.random.Generator, shift: Pair) -> None:
+def _draw_airway(volume: np.ndarray, g: shapes.Grid, rng: np.random.Generator, shift: Pair) -> None:
     """The trachea, which parts into the main bronchi in mid-chest, in place."""
     oy, ox = shift
     carina = rng.uniform(0.5, 0.62)
     spread = 0.55 * np.clip(carina - g.z, 0, 0.24)
     radius = np.where(g.z > carina - 0.24, 0.05 - 0.05 * np.clip(carina - g.z, 0, 0.24), 1e-3)
     for sign in (-1, 1):
-        tube = fields.ellipse(g, oy + 0.06 - 0.1 * (1 - g.z), ox + sign * spread, radius, radius)
-        fields.paint(volume, tube * (g.z > carina - 0.24), AIR + 30)
+        tube = shapes.ellipse(g, oy + 0.06 - 0.1 * (1 - g.z), ox + sign * spread, radius, radius)
+        shapes.paint(volume, tube * (g.z > carina - 0.24), AIR + 30)
 
 
 def write_study(out: Path, patient: Patient, in_plane: int = 512) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrlgenaug.phantom import fields
+from ctrlgenaug.phantom import shapes
 from ctrlgenaug.steps import for_each_case
 
 
@@ -32,7 +32,7 @@ class Patient:
 
     def generator(self, purpose: str) -> np.random.Generator:
         """A random stream for ``purpose``, independent of all other patients."""
-        return fields.generator(self.seed, f"{purpose} {self.cls} {self.number}")
+        return shapes.generator(self.seed, f"{purpose} {self.cls} {self.number}")
 
 
 def share(cases: int, weights: Mapping[str, float], least: int = 0) -> dict[str, int]:
@@ -62,7 +62,7 @@ def enrol(counts: Mapping[str, int], seed: int, slices: tuple[int, int], *, shuf
     Returns:
         patients numbered from 1; of each class the last fifth (at least one) is marked for the test split.
     """
-    rng = fields.generator(seed, "cohort")
+    rng = shapes.generator(seed, "cohort")
     entries = [(cls, i >= count - max(1, count // 5)) for cls, count in counts.items() for i in range(count)]
     if shuffle:
         entries = [entries[i] for i in rng.permutation(len(entries))]

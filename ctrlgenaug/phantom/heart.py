@@ -13,7 +13,7 @@ import nibabel
 import numpy as np
 
 from ctrlgenaug.files import atomic_path, write_text
-from ctrlgenaug.phantom import fields
+from ctrlgenaug.phantom import shapes
 from ctrlgenaug.phantom.cohort import Patient, write_each
 
 GROUPS = ("NOR", "MINF", "DCM", "HCM", "RV")
@@ -46,16 +46,16 @@ def draw_phase(
         grey values (slices, H, W) float32 in [0, 1], and labels (slices, H, W) uint8.
     """
     height, width = shape
-    g = fields.grid(slices, height // 2, width // 2)
+    g = shapes.grid(slices, height // 2, width // 2)
     aspect = height / width
-    g = fields.Grid(g.z, g.y * aspect, g.x)  # round stays round in a frame that is not square
+    g = shapes.Grid(g.z, g.y * aspect, g.x)  # round stays round in a frame that is not square
     cavity, wall, squeeze, right = SHAPES[group]
     cavity, wall = cavity * rng.uniform(0.92, 1.08), wall * rng.uniform(0.9, 1.1)
     oy, ox = rng.uniform(-0.08, 0.08, 2)
     along = np.sqrt(np.clip(1 - np.clip((g.z - 0.1) / 0.86, 0, 1) ** 2.2, 0, 1))  # narrows towards the apex
     inside = (g.z > 0.5 / slices) & (g.z < 1 - 0.5 / slices)
     infarct = rng.uniform(-np.pi, np.pi)
-    texture = fields.noise(rng, g.shape, (4, 16, 16))
+    texture = shapes.noise(rng, g.shape, (4, 16, 16))
     if systole:
         wall *= 1.0 + 0.7 * (1 - squeeze)
         cavity *= squeeze
@@ -64,19 +64,19 @@ def draw_phase(
     segment = np.exp(-((np.angle(np.exp(1j * (angle - infarct))) / 0.75) ** 2)) * (group == "MINF")
     thickness = wall * (0.6 + 0.4 * along) * (1 - 0.55 * segment)
     inner = cavity * along * (1 + 0.12 * segment)
-    left = fields.ellipse(g, cy, cx, inner, inner, soft=0.02) * inside
-    outer = fields.ellipse(g, cy, cx, inner + thickness, inner + thickness, soft=0.02) * inside
+    left = shapes.ellipse(g, cy, cx, inner, inner, soft=0.02) * inside
+    outer = shapes.ellipse(g, cy, cx, inner + thickness, inner + thickness, soft=0.02) * inside
     size = right * along * (0.85 if systole else 1.0)
     offset = inner + 0.55 * thickness
     bulge = (
-        fields.ellipse(g, cy - 0.05, cx - offset - 0.05 * size, 0.19 * size, 0.17 * size, soft=0.02) * inside
+        shapes.ellipse(g, cy - 0.05, cx - offset - 0.05 * size, 0.19 * size, 0.17 * size, soft=0.02) * inside
     )
     bulge = bulge * (1 - outer)
     picture = _chest(g, rng, (oy, ox), texture)
-    fields.paint(picture, fields.ellipse(g, oy, ox - 0.03, 0.46, 0.46, soft=0.1), 0.33)
-    fields.paint(picture, bulge, 0.80)
-    fields.paint(picture, outer, 0.20 - 0.08 * segment)
-    fields.paint(picture, left, 0.86)
+    shapes.paint(picture, shapes.ellipse(g, oy, ox - 0.03, 0.46, 0.46, soft=0.1), 0.33)
+    shapes.paint(picture, bulge, 0.80)
+    shapes.paint(picture, outer, 0.20 - 0.08 * segment)
+    shapes.paint(picture, left, 0.86)
     labels = np.zeros(g.shape, np.uint8)
     labels[bulge > 0.5] = RIGHT
     labels[outer > 0.5] = WALL
@@ -84,25 +84,25 @@ def draw_phase(
     grown = labels.repeat(2, 1).repeat(2, 2)
     full = np.zeros((slices, height, width), np.uint8)
     full[:, : grown.shape[1], : grown.shape[2]] = grown
-    return fields.enlarge((picture + 0.012 * texture).clip(0, 1), height, width), full
+    return shapes.enlarge((picture + 0.012 * texture).clip(0, 1), height, width), full
 
 
 def _chest(
-    g: fields.Grid, rng: np.random.Generator, centre: tuple[float, float], texture: np.ndarray
+    g: shapes.Grid, rng: np.random.Generator, centre: tuple[float, float], texture: np.ndarray
 ) -> np.ndarray:
     """What surrounds the heart: chest wall, fat, lungs, liver, spine."""
     oy, ox = centre
     picture = np.zeros(g.shape, np.float32)
     reach = float(np.abs(g.y).max())
-    fields.paint(picture, fields.ellipse(g, 0, 0, reach * 0.94, 0.93, power=3), rng.uniform(0.5, 0.6))
-    within = fields.ellipse(g, 0, 0, reach * 0.84, 0.83, power=3)
-    fields.paint(picture, within, 0.28 + 0.02 * texture)
+    shapes.paint(picture, shapes.ellipse(g, 0, 0, reach * 0.94, 0.93, power=3), rng.uniform(0.5, 0.6))
+    within = shapes.ellipse(g, 0, 0, reach * 0.84, 0.83, power=3)
+    shapes.paint(picture, within, 0.28 + 0.02 * texture)
     for sign in (-1, 1):
-        fields.paint(picture, fields.ellipse(g, oy, ox + sign * 0.52, reach * 0.60, 0.26), 0.06)
-    fields.paint(
-        picture, fields.ellipse(g, oy + 0.55, ox - 0.35, 0.30, 0.40) * within * (0.4 + 0.6 * g.z), 0.38
+        shapes.paint(picture, shapes.ellipse(g, oy, ox + sign * 0.52, reach * 0.60, 0.26), 0.06)
+    shapes.paint(
+        picture, shapes.ellipse(g, oy + 0.55, ox - 0.35, 0.30, 0.40) * within * (0.4 + 0.6 * g.z), 0.38
     )
-    fields.paint(picture, fields.ellipse(g, reach * 0.66, ox + 0.1, 0.12, 0.13), 0.45)
+    shapes.paint(picture, shapes.ellipse(g, reach * 0.66, ox + 0.1, 0.12, 0.13), 0.45)
     return picture
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ctrlgenaug.files import save_npy, write_text
-from ctrlgenaug.phantom import fields
+from ctrlgenaug.phantom import shapes
 from ctrlgenaug.phantom.cohort import Patient, write_each
 
 DRAWN, SIZE = 128, 256  # pixels
@@ -25,24 +25,24 @@ def draw_series(rng: np.random.Generator, torn: bool, slices: int) -> np.ndarray
     Returns:
         (slices, 256, 256) uint8.
     """
-    g = fields.grid(slices, DRAWN, DRAWN)
+    g = shapes.grid(slices, DRAWN, DRAWN)
     oy, ox = rng.uniform(-0.07, 0.07, 2)
     size = rng.uniform(0.92, 1.06)
     side = np.clip(1 - (2 * g.z - 1) ** 2, 0, 1)  # 0 at both ends of the stack, 1 in the middle of the joint
-    skin = fields.ellipse(g, oy, ox, 2.0, (0.72 + 0.10 * side) * size, power=4)
-    muscle = fields.ellipse(g, oy, ox + 0.05, 2.0, (0.60 + 0.08 * side) * size, power=4)
+    skin = shapes.ellipse(g, oy, ox, 2.0, (0.72 + 0.10 * side) * size, power=4)
+    muscle = shapes.ellipse(g, oy, ox + 0.05, 2.0, (0.60 + 0.08 * side) * size, power=4)
     volume = np.full(g.shape, 4.0, np.float32)
-    fields.paint(volume, skin, rng.uniform(165, 200))  # fat
-    fields.paint(volume, muscle, rng.uniform(70, 90) + 6 * fields.noise(rng, g.shape, (3, 10, 10)))
+    shapes.paint(volume, skin, rng.uniform(165, 200))  # fat
+    shapes.paint(volume, muscle, rng.uniform(70, 90) + 6 * shapes.noise(rng, g.shape, (3, 10, 10)))
     _draw_bones(volume, g, rng, (oy, ox), size, side)
     _draw_ligaments(volume, g, rng, torn, (oy, ox), size)
     volume *= 1 + 0.10 * rng.uniform(-1, 1) * g.x + 0.10 * rng.uniform(-1, 1) * g.y  # the coil's shading
-    return fields.enlarge(volume.clip(0, 255), SIZE, SIZE).astype(np.uint8)
+    return shapes.enlarge(volume.clip(0, 255), SIZE, SIZE).astype(np.uint8)
 
 
 def _draw_bones(
     volume: np.ndarray,
-    g: fields.Grid,
+    g: shapes.Grid,
     rng: np.random.Generator,
     centre: tuple[float, float],
     size: float,
@@ -59,15 +59,15 @@ def _draw_bones(
         ((oy - 0.18, ox - 0.52 * size), (0.20 * size * (0.4 + 0.6 * side), 0.09 * (0.3 + 0.7 * side)), 2.0),
     ]
     for (cy, cx), (ry, rx), power in bones:
-        fields.paint(volume, fields.ellipse(g, cy, cx, ry + 0.03, rx + 0.03, power=power), 35.0)
+        shapes.paint(volume, shapes.ellipse(g, cy, cx, ry + 0.03, rx + 0.03, power=power), 35.0)
     for (cy, cx), (ry, rx), power in bones:
-        texture = marrow + 5 * fields.noise(rng, g.shape, (3, 12, 12))
-        fields.paint(volume, fields.ellipse(g, cy, cx, ry, rx, power=power), texture)
+        texture = marrow + 5 * shapes.noise(rng, g.shape, (3, 12, 12))
+        shapes.paint(volume, shapes.ellipse(g, cy, cx, ry, rx, power=power), texture)
 
 
 def _draw_ligaments(
     volume: np.ndarray,
-    g: fields.Grid,
+    g: shapes.Grid,
     rng: np.random.Generator,
     torn: bool,
     centre: tuple[float, float],
@@ -76,8 +76,8 @@ def _draw_ligaments(
     """Both cruciate ligaments in the middle slices, and the joint fluid, in place."""
     oy, ox = centre
     middle = np.exp(-(((g.z - 0.5) / 0.27) ** 2))
-    notch = fields.ellipse(g, oy + 0.02, ox + 0.05, 0.24 * size, 0.26 * size) * np.minimum(1, 1.3 * middle)
-    fields.paint(volume, notch, 120.0)
+    notch = shapes.ellipse(g, oy + 0.02, ox + 0.05, 0.24 * size, 0.26 * size) * np.minimum(1, 1.3 * middle)
+    shapes.paint(volume, notch, 120.0)
     # Along a ligament t runs from the femur (0) to the tibia (1); across it u counts in units of its thickness.
     for (top, bottom), thickness, whole in (
         (((-0.16, 0.20), (0.22, -0.14)), 0.045, not torn),  # anterior
@@ -91,17 +91,17 @@ def _draw_ligaments(
         band = np.exp(-(u**4)) * np.clip(12 * t, 0, 1) * np.clip(12 * (1 - t), 0, 1) * middle
         if not whole:
             gap = rng.uniform(0.35, 0.65)
-            fields.paint(
+            shapes.paint(
                 volume, np.exp(-((u / 2.6) ** 2) - ((t - gap) / 0.34) ** 2) * middle, 215.0
             )  # oedema
             band = band * np.clip(np.abs(t - gap) / 0.16 - 0.6, 0, 1) * 0.7
-        fields.paint(volume, band.astype(np.float32), 18.0)
+        shapes.paint(volume, band.astype(np.float32), 18.0)
     # Joint fluid: a film in every knee, an effusion above the patella and behind it in a torn one.
     strength = rng.uniform(0.85, 1.0) if torn else rng.uniform(0.0, 0.25)
-    pouch = fields.ellipse(g, oy - 0.50, ox - 0.34, 0.26, 0.10, soft=0.12) + fields.ellipse(
+    pouch = shapes.ellipse(g, oy - 0.50, ox - 0.34, 0.26, 0.10, soft=0.12) + shapes.ellipse(
         g, oy + 0.14, ox - 0.40, 0.10, 0.12, soft=0.12
     )
-    fields.paint(volume, strength * pouch.clip(0, 1), 240.0)
+    shapes.paint(volume, strength * pouch.clip(0, 1), 240.0)
 
 
 def write_series(out: Path, patient: Patient) -> None:

@@ -16,7 +16,7 @@ import pandas
 from tqdm import tqdm
 
 from ctrlgenaug.files import atomic_path
-from ctrlgenaug.phantom import fields
+from ctrlgenaug.phantom import shapes
 from ctrlgenaug.phantom.cohort import Patient
 
 LEVELS = ("TR2", "TR3", "TR4", "TR5")
@@ -58,7 +58,7 @@ def draw_film(rng: np.random.Generator, codes: tuple[int, ...], frames: int) -> 
         picture (frames, 401, 527) float32 in [0, 255], and mask (frames, 401, 527) float32 in [0, 1].
     """
     composition, echogenicity, shape, margin, foci = codes
-    g = fields.grid(frames, *DRAWN)
+    g = shapes.grid(frames, *DRAWN)
     z = g.z
     cy, cx = (
         rng.uniform(-0.1, 0.15) + 0.05 * np.sin(3 * z),
@@ -97,7 +97,7 @@ def draw_film(rng: np.random.Generator, codes: tuple[int, ...], frames: int) -> 
 
 def _draw_foci(
     picture: np.ndarray,
-    g: fields.Grid,
+    g: shapes.Grid,
     rng: np.random.Generator,
     foci: int,
     centre: tuple[np.ndarray, np.ndarray],
@@ -106,14 +106,14 @@ def _draw_foci(
 ) -> None:
     """Calcifications, in place: a few large ones, a bright rim, or many points."""
     if foci == 2:
-        fields.paint(picture, np.exp(-(((distance - 0.95) / 0.06) ** 2)).astype(np.float32), 245.0)
+        shapes.paint(picture, np.exp(-(((distance - 0.95) / 0.06) ** 2)).astype(np.float32), 245.0)
     count, size = {1: (3, 0.035), 3: (14, 0.012), 4: (18, 0.014)}.get(foci, (0, 0.0))
     bright = np.zeros_like(picture)
     for _ in range(count):
         oy, ox = rng.uniform(-0.5, 0.5, 2)
         y, x = (centre[0] + oy * radius).ravel(), (centre[1] + ox * radius).ravel()
-        fields.add_spot(bright, g, y, x, np.full(len(y), size), 1.0)
-    fields.paint(picture, bright, 250.0)
+        shapes.add_spot(bright, g, y, x, np.full(len(y), size), 1.0)
+    shapes.paint(picture, bright, 250.0)
 
 
 def _nodules(patients: list[Patient]) -> list[Nodule]:
@@ -164,7 +164,7 @@ def write(out: Path, patients: list[Patient], *, num_workers: int = 1) -> None:
             for i, frame in enumerate(nodule.frames):
                 half = int(i >= middle)
                 row = first_row[nodule.number, half] + i - half * middle
-                image[row] = fields.enlarge(picture[i : i + 1], HEIGHT, WIDTH)[0].astype(np.uint8)
+                image[row] = shapes.enlarge(picture[i : i + 1], HEIGHT, WIDTH)[0].astype(np.uint8)
                 mask[row] = _stored_mask(lesion[i], nodule.number, i)
                 annotation[row], frame_num[row] = f"{nodule.number}_".encode(), str(frame).encode()
     rows = [
@@ -182,7 +182,7 @@ def write(out: Path, patients: list[Patient], *, num_workers: int = 1) -> None:
 
 def _stored_mask(lesion: np.ndarray, number: int, frame: int) -> np.ndarray:
     """A mask at full size: {0, 255}, but grey at the edges for every third nodule; now and then a second speck."""
-    full = fields.enlarge(lesion[None] * 255, HEIGHT, WIDTH)[0]
+    full = shapes.enlarge(lesion[None] * 255, HEIGHT, WIDTH)[0]
     stored = full.astype(np.uint8) if number % 3 == 0 else np.where(full >= 128, 255, 0).astype(np.uint8)
     if frame % 4 == 1:
         stored[20:30, 30:42] = 255  # 120 pixels: small enough to be erased

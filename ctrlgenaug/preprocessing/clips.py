@@ -18,8 +18,8 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import exclusive, write_jsonl
 from ctrlgenaug.preprocessing import batch, ledger
 from ctrlgenaug.preprocessing.batch import Case
-from ctrlgenaug.preprocessing.places import find
 from ctrlgenaug.preprocessing.png import read_png
+from ctrlgenaug.preprocessing.raw_files import find
 from ctrlgenaug.preprocessing.sampling import Sampling, uniform_clips
 from ctrlgenaug.video import write_avi
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from clip_home import SPEC, draw_clip
 
+from augment.classifiers import clip_items
+from augment.classifiers.clip_items import ClipReader, Item
+from augment.classifiers.clips import Augmentation
 from ctrlgenaug import datasets
-from ctrlgenaug.classifiers import data
-from ctrlgenaug.classifiers.clips import Augmentation
-from ctrlgenaug.classifiers.data import ClipReader, Item
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.video import write_mp4
 
@@ -30,18 +30,20 @@ def items(patients_of_class, clips=2):
 
 def test_held_out_patients_are_whole_and_of_every_class():
     everything = items((10, 5, 2, 1))
-    learn, choose = data.hold_out(everything, 0.2, 7)
+    learn, choose = clip_items.hold_out(everything, 0.2, 7)
     assert sorted(learn + choose, key=str) == sorted(everything, key=str)
     assert not {item.patient for item in learn} & {item.patient for item in choose}
     patients = Counter(label for label, _ in {(item.label, item.patient) for item in choose})
     assert patients == {0: 2, 1: 1, 2: 1}  # a class of one patient is learned from
-    assert data.hold_out(everything, 0.2, 7) == (learn, choose)
-    assert {tuple(i.patient for i in data.hold_out(everything, 0.2, seed)[1]) for seed in range(5)} != {()}
-    assert data.hold_out(everything, 0, 7) == (everything, [])
+    assert clip_items.hold_out(everything, 0.2, 7) == (learn, choose)
+    assert {tuple(i.patient for i in clip_items.hold_out(everything, 0.2, seed)[1]) for seed in range(5)} != {
+        ()
+    }
+    assert clip_items.hold_out(everything, 0, 7) == (everything, [])
     with pytest.raises(UserError, match="no class has two patients"):
-        data.hold_out(items((1, 1)), 0.2, 7)
+        clip_items.hold_out(items((1, 1)), 0.2, 7)
     with pytest.raises(UserError, match="validation_fraction"):
-        data.hold_out(everything, 1.0, 7)
+        clip_items.hold_out(everything, 1.0, 7)
 
 
 def test_both_frames_of_a_cardiac_patient_are_one_patient():
@@ -53,11 +55,11 @@ def test_both_frames_of_a_cardiac_patient_are_one_patient():
 
 def test_a_patient_in_both_splits_is_refused():
     with pytest.raises(UserError, match="in the train and in the test split, such as 0_0"):
-        data.refuse_test_patients(items((2,)), items((1,)))
+        clip_items.refuse_test_patients(items((2,)), items((1,)))
 
 
 def test_synthetic_clips_carry_the_class_that_was_asked_for(root):
-    found, strangers = data.synthetic_items([root / "synthetic"], SPEC)
+    found, strangers = clip_items.synthetic_items([root / "synthetic"], SPEC)
     assert len(found) == 36 and not strangers
     assert all(item.synthetic for item in found)
     assert Counter(item.label for item in found) == {0: 12, 1: 12, 2: 12}
@@ -65,15 +67,15 @@ def test_synthetic_clips_carry_the_class_that_was_asked_for(root):
 
 def test_clips_from_test_conditions_are_refused(root, tmp_path):
     home = root / SPEC.home
-    test = data.real_items(SPEC, home, "test")
+    test = clip_items.real_items(SPEC, home, "test")
     folder = tmp_path / "synthetic"
     shutil.copytree(root / "synthetic", folder)
-    data.synthetic_items([folder], SPEC, test)
+    clip_items.synthetic_items([folder], SPEC, test)
     # by name: filtered folders carry no manifest
     leak = SPEC.clips(home, "test")[0]
     write_mp4(folder / f"{leak.name}_{leak.cls}_66.mp4", draw_clip("CT-0", 1))
     with pytest.raises(UserError, match="test conditions"):
-        data.synthetic_items([folder], SPEC, test)
+        clip_items.synthetic_items([folder], SPEC, test)
     (folder / f"{leak.name}_{leak.cls}_66.mp4").unlink()
     # by the folder's own records, either of them
     for name, text in (
@@ -82,34 +84,41 @@ def test_clips_from_test_conditions_are_refused(root, tmp_path):
     ):
         (folder / name).write_text(text)
         with pytest.raises(UserError, match="test conditions"):
-            data.synthetic_items([folder], SPEC, [])
+            clip_items.synthetic_items([folder], SPEC, [])
         (folder / name).write_text(text.replace('"test"', '"train"'))
-        assert len(data.synthetic_items([folder], SPEC, [])[0]) == 36
+        assert len(clip_items.synthetic_items([folder], SPEC, [])[0]) == 36
 
 
 def test_strangers_and_empty_folders(root, tmp_path):
     write_mp4(tmp_path / "holiday.mp4", draw_clip("CT-0", 1))
     with pytest.raises(UserError, match="holds no synthetic clip of MosMed"):
-        data.synthetic_items([tmp_path], SPEC)
+        clip_items.synthetic_items([tmp_path], SPEC)
     write_mp4(tmp_path / "study_0001_s01_CT-0_66.mp4", draw_clip("CT-0", 1))
-    found, strangers = data.synthetic_items([tmp_path, root / "synthetic"], SPEC)
+    found, strangers = clip_items.synthetic_items([tmp_path, root / "synthetic"], SPEC)
     assert len(found) == 37 and strangers == ["holiday.mp4"]
     with pytest.raises(UserError, match="is not a folder"):
-        data.synthetic_items([tmp_path / "none"], SPEC)
+        clip_items.synthetic_items([tmp_path / "none"], SPEC)
 
 
 def test_the_ratio_draws_evenly_from_the_classes():
     synthetic = items((10, 10, 2), clips=1)
-    taken = data.take_ratio(synthetic, 6, 1.5, seed=3)
+    taken = clip_items.take_ratio(synthetic, 6, 1.5, seed=3)
     assert Counter(item.label for item in taken) in ({0: 4, 1: 3, 2: 2}, {0: 3, 1: 4, 2: 2})
     assert taken == [item for item in synthetic if item in taken]  # in the folder's order
-    assert taken == data.take_ratio(synthetic, 6, 1.5, seed=3) != data.take_ratio(synthetic, 6, 1.5, seed=4)
-    assert data.take_ratio(synthetic, 6, None, 3) == synthetic
-    assert len(data.take_ratio(synthetic, 6, 99, 3)) == 22 and data.take_ratio(synthetic, 6, 0, 3) == []
+    assert (
+        taken
+        == clip_items.take_ratio(synthetic, 6, 1.5, seed=3)
+        != clip_items.take_ratio(synthetic, 6, 1.5, seed=4)
+    )
+    assert clip_items.take_ratio(synthetic, 6, None, 3) == synthetic
+    assert (
+        len(clip_items.take_ratio(synthetic, 6, 99, 3)) == 22
+        and clip_items.take_ratio(synthetic, 6, 0, 3) == []
+    )
 
 
 def test_batches_do_not_depend_on_threads_or_memory(root):
-    clips = data.real_items(SPEC, root / SPEC.home, "train")[:5]
+    clips = clip_items.real_items(SPEC, root / SPEC.home, "train")[:5]
     order = [3, 0, 4, 1, 2]
 
     def batches(**how):
@@ -138,9 +147,9 @@ def test_a_missing_clip_is_named(root, tmp_path):
     clip = SPEC.clips(tmp_path / SPEC.home, "train")[0]
     path = tmp_path / SPEC.home / SPEC.clips_dir / clip.file_name
     path.write_bytes(b"not a video")
-    reader = ClipReader(data.real_items(SPEC, tmp_path / SPEC.home, "train"), 48, 8)
+    reader = ClipReader(clip_items.real_items(SPEC, tmp_path / SPEC.home, "train"), 48, 8)
     with pytest.raises(UserError, match="is not a readable video"):
         list(reader.batches([1, 0], 2))
     path.unlink()
     with pytest.raises(UserError, match=clip.file_name):
-        data.real_items(SPEC, tmp_path / SPEC.home, "train")
+        clip_items.real_items(SPEC, tmp_path / SPEC.home, "train")

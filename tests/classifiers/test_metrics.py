@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from ctrlgenaug.classifiers.metrics import both_levels, by_patient, figures, summarise, weighted_auc
+from augment.classifiers.metrics import both_levels, by_patient, figures, summarise, weighted_auc
 
 CLASSES = ("a", "b", "c")
 

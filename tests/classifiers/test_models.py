@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
-from ctrlgenaug import classifiers
-from ctrlgenaug.classifiers import zoo
-from ctrlgenaug.classifiers.clips import Augmentation, fit_length, resize
-from ctrlgenaug.classifiers.weights import read_weights
+from augment import classifiers
+from augment.classifiers import zoo
+from augment.classifiers.clips import Augmentation, fit_length, resize
+from augment.classifiers.weights import read_weights
 from ctrlgenaug.errors import UserError
 
 CLASSES = ["CT-0", "CT-1", "CT-234"]
@@ -216,7 +216,7 @@ def test_colour_weights_are_summed_and_the_head_starts_fresh(tmp_path, capsys):
 
 
 def test_position_tables_are_resampled():
-    from ctrlgenaug.classifiers.model import _resample_positions
+    from augment.classifiers.model import _resample_positions
 
     table = torch.cat([torch.full((1, 4), 9.0), torch.full((16, 4), 2.0)])
     larger = _resample_positions(table, torch.Size([1, 65, 4]))

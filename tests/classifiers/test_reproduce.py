@@ -12,7 +12,7 @@ import time
 import pytest
 from clip_home import make_home, make_synthetic
 
-from ctrlgenaug.classifiers.table import collect, markdown, summarise_runs
+from augment.classifiers.table import collect, markdown, summarise_runs
 from ctrlgenaug.errors import UserError
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from clip_home import SPEC
 
-from ctrlgenaug import classifiers
-from ctrlgenaug.classifiers import data
-from ctrlgenaug.classifiers.data import ClipReader
-from ctrlgenaug.classifiers.run import RunSettings, train_and_test
-from ctrlgenaug.classifiers.train import Fit, FitSettings, Stage, plan_stages, predict
+from augment import classifiers
+from augment.classifiers import clip_items
+from augment.classifiers.clip_items import ClipReader
+from augment.classifiers.train import Fit, FitSettings, Stage, plan_stages, predict
+from augment.classifiers.training_run import RunSettings, train_and_test
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.video import read_video
 
@@ -95,8 +95,8 @@ class Stop(Exception):
 
 
 def _fit(root, folder, settings=None, stop_after=None):
-    real = data.real_items(SPEC, root / SPEC.home, "train")
-    learn, choose = data.hold_out(real, 0.2, 0)
+    real = clip_items.real_items(SPEC, root / SPEC.home, "train")
+    learn, choose = clip_items.hold_out(real, 0.2, 0)
     torch.manual_seed(11)
     model = classifiers.build("tiny", 3, 32)
     folder.mkdir(exist_ok=True)
@@ -148,7 +148,9 @@ def test_the_best_epoch_is_what_remains(root, whole):
     rows = [row for row in whole.progress.rows if row["stage"] == "two"]
     best = max(rows, key=lambda row: (row["validation_balanced_accuracy"], -row["validation_loss"]))
     assert whole.progress.best_epoch == best["epoch"]
-    reader = ClipReader(data.hold_out(data.real_items(SPEC, root / SPEC.home, "train"), 0.2, 0)[1], 32, 8)
+    reader = ClipReader(
+        clip_items.hold_out(clip_items.real_items(SPEC, root / SPEC.home, "train"), 0.2, 0)[1], 32, 8
+    )
     labels, logits = predict(whole.model, reader, "cpu", 4)
     chances = classifiers.probabilities(logits)
     assert -np.log(chances[np.arange(len(labels)), labels]).mean() == pytest.approx(
@@ -158,8 +160,8 @@ def test_the_best_epoch_is_what_remains(root, whole):
 
 def test_patience_ends_a_stage(root, tmp_path):
     # with a learning rate of 0 nothing but batch statistics changes, so an early epoch stays the best
-    real = data.real_items(SPEC, root / SPEC.home, "train")
-    learn, choose = data.hold_out(real, 0.2, 0)
+    real = clip_items.real_items(SPEC, root / SPEC.home, "train")
+    learn, choose = clip_items.hold_out(real, 0.2, 0)
     model = classifiers.build("tiny", 3, 32)
     for layer in model.modules():
         if isinstance(layer, torch.nn.BatchNorm3d):

@@ -13,8 +13,8 @@ from moving import texture
 from segment_anything import plain_encoder, random_weights
 from transformers import SamConfig, SamModel, SamVisionConfig, SamVisionModel
 
+from ctrlgenaug.conditions.medsam import encode, load_encoder, prepare
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.medsam import encode, load_encoder, prepare
 
 TINY = {
     "hidden_size": 32,

@@ -10,9 +10,9 @@ from hypothesis.extra.numpy import arrays
 from moving import moving_clip
 from mvextractor.videocap import VideoCap
 
+from ctrlgenaug.conditions.motion_arrows import draw_field
+from ctrlgenaug.conditions.motion_field import ADJACENT_REFERENCE, motion_field, rasterise, read_vectors
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.motion.fields import ADJACENT_REFERENCE, motion_field, rasterise, read_vectors
-from ctrlgenaug.motion.pictures import draw_field
 from ctrlgenaug.video import write_mp4
 
 

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from moving import moving_clip
 
+from ctrlgenaug.conditions.motion_field import motion_field
+from ctrlgenaug.conditions.trajectories import clip_seed, link, load_trajectories
 from ctrlgenaug.datasets import MOSMED
 from ctrlgenaug.files import exclusive, write_jsonl
-from ctrlgenaug.motion.fields import motion_field
-from ctrlgenaug.motion.trajectories import clip_seed, link, load_trajectories
 from ctrlgenaug.video import read_video, write_avi
 
 SCRIPT = "extract_motion_field_trajs.py"

@@ -16,14 +16,14 @@ import torch
 from moving import moving_clip, texture
 from segment_anything import random_weights
 
+from augment.demo.weights import write_medsam
+from ctrlgenaug.conditions.image_priors import Settings, extract_priors, verify_priors
+from ctrlgenaug.conditions.medsam import encode, load_encoder
 from ctrlgenaug.datasets import MOSMED
-from ctrlgenaug.demo.weights import write_medsam
 from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import exclusive
-from ctrlgenaug.medsam import encode, load_encoder
 from ctrlgenaug.preprocessing.png import encode_png, read_png
-from ctrlgenaug.priors import Settings, extract_priors, verify_priors
 
 SCRIPT = "extract_image_priors.py"
 

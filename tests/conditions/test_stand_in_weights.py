@@ -11,16 +11,16 @@ from diffusers import DDIMScheduler, UNet2DConditionModel
 from moving import texture
 from transformers import CLIPTextModel, CLIPTokenizer
 
+from augment.demo.weights import write_stable_diffusion
 from cond2img.models import UNet2DMultiConditionModel, load_vae
-from ctrlgenaug.demo.weights import write_stable_diffusion
+from ctrlgenaug.conditions.medsam import encode, load_encoder
 from ctrlgenaug.files import fingerprint_folder
-from ctrlgenaug.medsam import encode, load_encoder
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory, repository):
     folder = tmp_path_factory.mktemp("stand-ins")
-    command = [sys.executable, "-m", "ctrlgenaug.demo.weights", "--out", str(folder / "weights")]
+    command = [sys.executable, "-m", "augment.demo.weights", "--out", str(folder / "weights")]
     result = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
     assert result.stdout.strip().splitlines()[-1].startswith("small random stand-in weights (not trained")
     return folder / "weights"

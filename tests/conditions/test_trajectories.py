@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctrlgenaug.errors import UserError
-from ctrlgenaug.motion.trajectories import (
+from ctrlgenaug.conditions.trajectories import (
     clip_seed,
     expand,
     link,
@@ -21,6 +20,7 @@ from ctrlgenaug.motion.trajectories import (
     save_tracks,
     track,
 )
+from ctrlgenaug.errors import UserError
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "A_io.npz"
 

@@ -10,7 +10,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.phantom import FORMATS, chest, class_counts, fields, heart, knee, make_phantom
+from ctrlgenaug.phantom import FORMATS, chest, class_counts, heart, knee, make_phantom, shapes
 
 
 def chest_clips(per_class):
@@ -19,7 +19,7 @@ def chest_clips(per_class):
     for label, categories in enumerate((("CT-0",), ("CT-1",), ("CT-2", "CT-3", "CT-4"))):
         for i in range(per_class):
             category = categories[i % len(categories)]
-            volume = chest.draw_volume(fields.generator(5, f"{category} {i}"), category, 20, in_plane=128)
+            volume = chest.draw_volume(shapes.generator(5, f"{category} {i}"), category, 20, in_plane=128)
             clip = volume[i % 6 : i % 6 + 15 : 2]
             histograms.append(np.histogram(clip, np.arange(-1000, 401, 50))[0] / clip.size)
             tissue.append([(clip > -500).mean()])
@@ -38,7 +38,7 @@ def test_chest_classes_can_be_told_apart_but_not_by_body_size():
 
 def test_findings_move_smoothly_through_the_slices():
     plain, ill = (
-        chest.draw_volume(fields.generator(3, "x"), category, 30, in_plane=128).astype(float)
+        chest.draw_volume(shapes.generator(3, "x"), category, 30, in_plane=128).astype(float)
         for category in ("CT-0", "CT-3")
     )
     difference = ill - plain  # the same stream draws the same anatomy
@@ -75,14 +75,14 @@ def test_chest_volumes_are_like_the_real_ones(originals):
 
 def test_knees_and_hearts_differ_by_class():
     whole, torn = (
-        np.mean([knee.draw_series(fields.generator(s, "k"), t, 20)[:, 100:150, 60:100] for s in range(4)])
+        np.mean([knee.draw_series(shapes.generator(s, "k"), t, 20)[:, 100:150, 60:100] for s in range(4)])
         for t in (False, True)
     )
     assert abs(torn - whole) > 5
     volume = {}
     for group in heart.GROUPS:
         phases = [
-            heart.draw_phase(fields.generator(0, "h"), group, 10, (200, 240), systole)[1]
+            heart.draw_phase(shapes.generator(0, "h"), group, 10, (200, 240), systole)[1]
             for systole in (False, True)
         ]
         volume[group] = [[(labels == label).sum() for label in (1, 2, 3)] for labels in phases]

@@ -11,9 +11,9 @@ import torch
 from clip_home import SPEC, draw_clip, make_home, make_synthetic
 from diffusers import AutoencoderKL
 
-from ctrlgenaug import classifiers
-from ctrlgenaug.quality import evaluation
-from ctrlgenaug.quality.evaluation_report import headline, markdown
+from augment import classifiers
+from augment.quality import evaluation
+from augment.quality.evaluation_report import headline, markdown
 from ctrlgenaug.video import read_video, write_mp4
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -110,8 +110,8 @@ def test_real_clips_judged_as_synthetic_score_zero(root):
         )
         for clip in SPEC.clips(root / SPEC.home, "train")
     ]
-    from ctrlgenaug.quality.features import classifier_clips
-    from ctrlgenaug.quality.smoothness import smoothness
+    from augment.quality.features import classifier_clips
+    from augment.quality.smoothness import smoothness
 
     model, _ = classifiers.load(root / "classifier.pth")
     tools = evaluation.Tools(
@@ -131,14 +131,14 @@ def test_real_clips_judged_as_synthetic_score_zero(root):
 
 
 def test_vae_seq_of_real_and_synthetic(root):
-    from ctrlgenaug.quality.vae_seq import vae_seq
+    from augment.quality.vae_seq import vae_seq
 
     class Store:  # the store's own tests are elsewhere
         def stream(self, paths):
             for path in paths:
                 yield path, read_video(path)[:, None, ::8, ::8].astype(np.float16)
 
-    from ctrlgenaug.classifiers.data import real_items, synthetic_items
+    from augment.classifiers.clip_items import real_items, synthetic_items
 
     real = real_items(SPEC, root / SPEC.home, "train")
     synthetic, _ = synthetic_items([root / "synthetic"], SPEC)

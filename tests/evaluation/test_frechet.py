@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
+from augment.quality import features
+from augment.quality.frechet import compare, frechet_distance
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.quality import features
-from ctrlgenaug.quality.frechet import compare, frechet_distance
 
 
 def by_matrix_root(one, other):

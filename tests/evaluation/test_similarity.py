@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctrlgenaug.quality.similarity import (
+from augment.quality.similarity import (
     cosine_distances,
     mean_pairwise,
     nearest_real,

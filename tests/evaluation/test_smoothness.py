@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from augment.quality.smoothness import INTERPOLATORS, amt_scorer, mean_of_neighbours, smoothness
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.quality.smoothness import INTERPOLATORS, amt_scorer, mean_of_neighbours, smoothness
 
 
 def texture(size=96, seed=0):

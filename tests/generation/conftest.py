@@ -44,8 +44,8 @@ def text_world(world):
     import numpy as np
 
     from ctrlgenaug import datasets
+    from ctrlgenaug.conditions.trajectories import save_tracks, track
     from ctrlgenaug.files import save_npy, write_jsonl
-    from ctrlgenaug.motion.trajectories import save_tracks, track
 
     spec, home = datasets.TUSC, world / datasets.TUSC.home
     rows = [{"file_name": f"{clip}.avi", "text": text, "cls": "TR4"} for clip, text in TEXTS.items()]

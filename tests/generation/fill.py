@@ -6,8 +6,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
-from ctrlgenaug.generation.plan import Sample, take_shard  # noqa: E402
-from ctrlgenaug.generation.run import Work, fill_folder  # noqa: E402
+from augment.generation.fill_folder import Work, fill_folder  # noqa: E402
+from augment.generation.plan import Sample, take_shard  # noqa: E402
 
 
 def samples(count):

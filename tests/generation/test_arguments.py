@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
+from augment.generation import arguments
 from ctrlgenaug import datasets
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.generation import arguments
 
 BOTH = ("image_condition", "motion_condition")
 

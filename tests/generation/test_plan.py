@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from augment.generation import plan
 from ctrlgenaug import datasets
 from ctrlgenaug.datasets import Clip
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.generation import plan
 
 
 def clips_of(cls, number):

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from cond2video.generate_folder import Request, _with_text
+from augment.generation.generate_folder import Request, _with_text
+from augment.generation.plan import Sample
+from augment.generation.synthesiser import SequenceSynthesiser
 from cond2video.model_folder import trained_with_text
-from cond2video.synthesis import SequenceSynthesiser
 from ctrlgenaug import datasets
+from ctrlgenaug.conditions.trajectories import save_tracks, track
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import save_npy
-from ctrlgenaug.generation.plan import Sample
-from ctrlgenaug.motion.trajectories import save_tracks, track
 
 SAMPLE = Sample("study_0001_s01", "CT-0", 66, text="The nodule is solid.")
 BOTH = ("image_condition", "motion_condition")

@@ -5,9 +5,9 @@ import json
 import pytest
 import stand_in
 
+from augment.generation import fill_folder, workers
+from augment.generation.plan import Sample
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.generation import run, workers
-from ctrlgenaug.generation.plan import Sample
 from ctrlgenaug.video import read_video
 
 
@@ -18,7 +18,7 @@ def fill(tmp_path):
 
     def fill(clips, *, factory="StandIn", devices=("cpu", "cpu"), batch_size=4, settings=None, **arguments):
         samples = [Sample(clip, "CT-0", 66) for clip in clips]
-        work = run.Work(
+        work = fill_folder.Work(
             f"stand_in:{factory}",
             {"marks": str(marks), **arguments},
             devices,
@@ -26,7 +26,7 @@ def fill(tmp_path):
             settings={"conditions": [], **(settings or {})},
             lossless=True,
         )
-        return run.fill_folder(samples, tmp_path / "out", work)
+        return fill_folder.fill_folder(samples, tmp_path / "out", work)
 
     fill.marks, fill.out = marks, tmp_path / "out"
     return fill
@@ -149,7 +149,7 @@ def test_names_out_of_the_ordinary_stay_in_their_folder(fill, tmp_path):
 
 def test_contact_sheets_show_each_class(fill):
     fill(["a", "b"])
-    sheets = run.draw_contact_sheets(fill.out, [Sample("a", "CT-0", 66), Sample("b", "CT-0", 66)])
+    sheets = fill_folder.draw_contact_sheets(fill.out, [Sample("a", "CT-0", 66), Sample("b", "CT-0", 66)])
     assert [sheet.name for sheet in sheets] == ["contact_sheet_CT-0.png"]
     assert sheets[0].stat().st_size > 1000
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from test_vae_seq import clip, store_of, vae  # noqa: F401
 
+from augment.quality import filter_folder, vae_seq
+from augment.quality.filter_folder import FilterSettings
 from ctrlgenaug import datasets
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.quality import filter_folder, vae_seq
-from ctrlgenaug.quality.filter_folder import FilterSettings
 from ctrlgenaug.video import write_mp4
 
 SPEC = datasets.get("MosMed")

@@ -5,9 +5,9 @@ import time
 import numpy as np
 import pytest
 
-from ctrlgenaug.generation.plan import Sample
-from ctrlgenaug.quality import noise_filter
-from ctrlgenaug.quality.noise_filter import Verdict
+from augment.generation.plan import Sample
+from augment.quality import noise_filter
+from augment.quality.noise_filter import Verdict
 
 
 def group(clip, losses=(), scores=(), cls="CT-0"):

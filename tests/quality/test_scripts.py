@@ -10,7 +10,8 @@ import torch
 from test_filter_folder import NAMES
 from test_vae_seq import clip
 
-from ctrlgenaug import classifiers, datasets
+from augment import classifiers
+from ctrlgenaug import datasets
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.video import read_video, write_mp4
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 
+from augment.quality import vae_seq
+from augment.quality.latents import LatentSettings, LatentStore
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.quality import vae_seq
-from ctrlgenaug.quality.latents import LatentSettings, LatentStore
 from ctrlgenaug.video import read_video, write_mp4
 
 

@@ -10,10 +10,10 @@ import pytest
 from clip_home import SPEC, make_home, make_synthetic
 from PIL import Image
 
+from augment.report import page
+from augment.report.all_sections import SECTIONS, sections
+from augment.report.run_folders import find
 from ctrlgenaug.files import write_json, write_jsonl
-from ctrlgenaug.report import page
-from ctrlgenaug.report.places import find
-from ctrlgenaug.report.run import SECTIONS, sections
 
 NASTY = '<img src=x onerror="alert(1)">.mp4'
 VOID = {"meta", "img", "br"}
@@ -143,7 +143,7 @@ def add_classifiers(root):
     write_json(folder / "metrics.json", {**common, "test": {"patient": figures(0.5), "clip": figures(0.5)}})
     save_png(folder / "curves.png")
     save_png(folder / "confusion_matrix.png")
-    from ctrlgenaug.classifiers.table import summarise_runs
+    from augment.classifiers.table import summarise_runs
 
     def run(value):
         return {"test": {"patient": figures(value)}}

@@ -11,7 +11,7 @@ import pytest
 PHANTOM = "--data_name MosMed --cases 15 --balance --in_plane 256 --slices 20,24 --out MosMedData"
 PREPARATION = (  # folder, command
     (".", f"-m ctrlgenaug.phantom {PHANTOM}"),
-    (".", "-m ctrlgenaug.demo.weights --out weights"),
+    (".", "-m augment.demo.weights --out weights"),
     ("MosMedData", "{root}/MosMedData/extract_all_slices.py --in_plane 256"),
     ("MosMedData", "{root}/MosMedData/sample_sequences.py --max_clips 1"),
     (

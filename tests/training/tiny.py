@@ -12,8 +12,8 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from ctrlgenaug import datasets
+from ctrlgenaug.conditions.trajectories import save_tracks, track
 from ctrlgenaug.files import save_npy, write_jsonl
-from ctrlgenaug.motion.trajectories import save_tracks, track
 from ctrlgenaug.video import write_avi
 
 TEXT_WIDTH = 32

@@ -1,0 +1,247 @@
+"""Which clips a classifier learns from, is chosen on and is tested on; no patient on two sides."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from augment.classifiers import clips as clip_tools
+from augment.generation.manifest import MANIFEST, SETTINGS
+from augment.generation.plan import parse_file_name
+from ctrlgenaug.datasets import DatasetSpec
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.video import read_video
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip.
+
+    Attributes:
+        path: AVI or MP4.
+        label: class id.
+        patient: whom it shows; for a synthetic clip, whose conditions it was made from.
+        synthetic: whether it was generated.
+    """
+
+    path: Path
+    label: int
+    patient: str
+    synthetic: bool = False
+
+
+def real_items(spec: DatasetSpec, home: Path, split: str) -> list[Item]:
+    """The real clips of ``split``, in metadata order; a `UserError` if there are none, or a file is missing."""
+    items = []
+    for clip in spec.clips(home, split):
+        path = home / spec.clips_dir / clip.file_name
+        if not path.is_file():
+            raise UserError("is in the metadata but does not exist", "Run the sampling step again", path)
+        items.append(Item(path, spec.class_id(clip.cls), spec.patient(clip.name)))
+    return items
+
+
+def refuse_test_patients(train: Sequence[Item], test: Sequence[Item]) -> None:
+    """A `UserError` if a patient is in both splits."""
+    shared = sorted({item.patient for item in train} & {item.patient for item in test})
+    if shared:
+        raise UserError(
+            f"{len(shared)} patients are in the train and in the test split, such as {shared[0]}",
+            "Run the extraction step again, or mend the metadata",
+        )
+
+
+def hold_out(
+    items: Sequence[Item], fraction: float, seed: int, classes: Sequence[str] = ()
+) -> tuple[list[Item], list[Item]]:
+    """Splits by patient, class by class: (items to learn from, items to choose the best epoch on).
+
+    A class of one patient stays whole with the first part.
+
+    Args:
+        items: real clips of the train split.
+        fraction: of each class's patients, at least one, goes to the second part; 0 leaves it empty.
+        seed: of the draw.
+        classes: names, for the error alone.
+
+    Raises:
+        UserError: ``fraction`` outside [0, 1), or nothing could be held out.
+    """
+    if not 0 <= fraction < 1:
+        raise UserError(f"--validation_fraction {fraction} is not in [0, 1)", "Use e.g. 0.2")
+    patients: dict[int, list[str]] = defaultdict(list)
+    for item in items:
+        if item.patient not in patients[item.label]:
+            patients[item.label].append(item.patient)
+    draw, chosen = random.Random(seed), set()
+    for label in sorted(patients):
+        names = patients[label]
+        if fraction and len(names) > 1:
+            chosen |= set(draw.sample(names, min(len(names) - 1, max(1, round(fraction * len(names))))))
+    if fraction and not chosen:
+        raise UserError(
+            "no class has two patients, so none can be held out for choosing the best epoch",
+            "Give --validation_fraction 0",
+        )
+    return (
+        [item for item in items if item.patient not in chosen],
+        [item for item in items if item.patient in chosen],
+    )
+
+
+def _declared_splits(folder: Path) -> Iterator[str]:
+    """What a synthesis folder's own records say about whose conditions were used; damaged lines are passed over."""
+    for name in (SETTINGS, MANIFEST):
+        path = folder / name
+        lines = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        for text in [lines] if name == SETTINGS else lines.splitlines():
+            try:
+                row = json.loads(text or "null")
+            except ValueError:
+                continue
+            if isinstance(row, dict) and isinstance(row.get("split"), str):
+                yield row["split"]
+
+
+def synthetic_items(
+    folders: Sequence[str | Path], spec: DatasetSpec, test: Sequence[Item] = ()
+) -> tuple[list[Item], list[str]]:
+    """The synthetic clips in ``folders``, labelled with the class that was asked for.
+
+    Args:
+        folders: made by generate.py or noisy_data_filter.py.
+        spec: their data set.
+        test: the real test clips, whose patients' conditions must not have been used.
+
+    Returns:
+        the clips by folder and name, and the names of files that are not this data set's.
+
+    Raises:
+        UserError: no clips, or clips made from test conditions.
+    """
+    forbidden, items, strangers = {item.patient for item in test}, [], []
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise UserError("is not a folder", "Give the folder that generate.py or the filter made", folder)
+        leak = UserError(
+            "holds clips made from test conditions",
+            "Generate with --split train: a classifier must not see test patients, not even through the generator",
+            folder,
+        )
+        if any(split != "train" for split in _declared_splits(folder)):
+            raise leak
+        found = sorted(path for path in folder.glob("*.mp4") if not path.name.startswith("."))
+        before = len(items)
+        for path in found:
+            try:
+                sample = parse_file_name(path.name, spec)
+                patient = spec.patient(sample.clip)
+            except UserError:
+                strangers.append(path.name)
+                continue
+            if patient in forbidden:
+                raise leak
+            items.append(Item(path, spec.class_id(sample.cls), patient, synthetic=True))
+        if len(items) == before:
+            raise UserError(f"holds no synthetic clip of {spec.data_name}", "Check the folder", folder)
+    return items, strangers
+
+
+def take_ratio(synthetic: Sequence[Item], number_real: int, ratio: float | None, seed: int) -> list[Item]:
+    """At most ``ratio`` synthetic clips for each real one, drawn evenly from the classes; all if ``ratio`` is None."""
+    if ratio is None:
+        return list(synthetic)
+    if ratio < 0:
+        raise UserError(f"--synthetic_ratio {ratio} is negative", "Use e.g. 1.0")
+    order = list(range(len(synthetic)))
+    random.Random(seed).shuffle(order)
+    rank: dict[int, int] = defaultdict(int)
+    turn = {}
+    for index in order:  # the first of each class, then the second of each class, ...
+        turn[index] = (rank[synthetic[index].label], synthetic[index].label)
+        rank[synthetic[index].label] += 1
+    chosen = sorted(sorted(order, key=turn.__getitem__)[: round(ratio * number_real)])
+    return [synthetic[index] for index in chosen]
+
+
+class ClipReader:
+    """Batches of clips, read ahead by threads and kept in memory while there is room.
+
+    Args:
+        items: the clips.
+        input_size: side of the frames given out, in pixels.
+        num_frames: frames of a clip given out.
+        cache_gb: decoded clips kept, in gigabytes.
+        threads: that read and augment.
+    """
+
+    def __init__(
+        self, items: Sequence[Item], input_size: int, num_frames: int, cache_gb: float = 4.0, threads: int = 2
+    ) -> None:
+        self.items, self._size, self._length = list(items), input_size, num_frames
+        self._cache: dict[int, np.ndarray] = {}
+        self._room = int(cache_gb * 1e9)
+        self._threads = max(1, threads)
+
+    def frames(self, index: int) -> np.ndarray:
+        """Clip ``index`` as (F, S, S) uint8."""
+        if index in self._cache:
+            return self._cache[index]
+        frames = clip_tools.fit_length(read_video(self.items[index].path), self._length)
+        frames = clip_tools.resize(frames, self._size)
+        if self._room >= frames.nbytes:
+            self._room -= frames.nbytes
+            self._cache[index] = frames
+        return frames
+
+    def _one(
+        self, index: int, augmentation: clip_tools.Augmentation | None, seed: tuple[int, ...]
+    ) -> np.ndarray:
+        frames = self.frames(index)
+        if (
+            augmentation is not None
+        ):  # a pure function of seed, epoch and clip: threads and restarts change nothing
+            frames = augmentation(frames, np.random.default_rng((*seed, index)))
+        return clip_tools.standardise(frames)
+
+    def batches(
+        self,
+        order: Sequence[int],
+        batch_size: int,
+        augmentation: clip_tools.Augmentation | None = None,
+        seed: tuple[int, ...] = (),
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(clips (B, 1, F, S, S) float32, labels (B,) int64) in ``order``.
+
+        Args:
+            order: positions in ``items``.
+            batch_size: clips at once; a last batch of one clip joins nothing and is left out in training, because
+                batch statistics of one clip are none.
+            augmentation: for training; None gives the clips as they are.
+            seed: of the augmentation.
+        """
+        groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+        if augmentation is not None and len(groups) > 1 and len(groups[-1]) == 1:
+            groups.pop()
+        with ThreadPoolExecutor(self._threads) as pool:
+            waiting: list[list[Future[np.ndarray]]] = []
+            try:
+                for place in range(len(groups) + 2):  # two batches ahead
+                    if place < len(groups):
+                        waiting.append(
+                            [pool.submit(self._one, int(i), augmentation, seed) for i in groups[place]]
+                        )
+                    if place >= 2:
+                        clips = np.stack([future.result() for future in waiting.pop(0)])
+                        labels = np.array([self.items[i].label for i in groups[place - 2]], np.int64)
+                        yield clips, labels
+            finally:
+                for future in [future for group in waiting for future in group]:
+                    future.cancel()

@@ -1,0 +1,80 @@
+"""The demo's closing page: the report of a run, and what each step made and took.
+
+``python -m augment.demo.page --run demo_run`` writes ``index.html`` and ``overview.png`` into the run's folder.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+from augment.report.all_sections import sections
+from augment.report.page import Key, Section, Table, write_page
+from augment.report.run_folders import Places, find
+from augment.report.synthesis_sections import pairs
+from ctrlgenaug import datasets, steps
+from ctrlgenaug.contact_sheet import contact_sheet, save_picture
+from ctrlgenaug.video import read_video
+
+NOT_PART = ("Does it help?",)  # a comparison over seeds takes longer than a demo may
+
+
+def places_of(run: Path) -> Places:
+    """Where demo.sh puts its results."""
+    model = run / "sequence_model_MosMed"
+    return find(
+        datasets.MOSMED,
+        run,
+        sequence_model=model,
+        runs=run / "runs",
+        filtered=run / "MosMed_synthetic_filtered",
+        classifiers=[run / "runs/classifier"],
+        evaluation=run / "evaluation.json",
+    )
+
+
+def draw_overview(places: Places, target: Path) -> None:
+    """Draws, for every class, a real clip above a synthetic one of its class."""
+    rows = []
+    for pair in pairs(places, shown=1):
+        found = [("real", pair.real), *(("synthetic", path) for path in pair.synthetic)]
+        rows += [(f"{pair.cls}, {kind}", read_video(path)) for kind, path in found if path]
+    if rows:
+        save_picture(target, contact_sheet(rows))
+
+
+def steps_section(run: Path) -> Section:
+    """Every step's command, what it took and its last line."""
+    with (run / "steps.tsv").open(encoding="utf-8") as handle:
+        taken = [(*row, "", "")[:4] for row in csv.reader(handle, delimiter="\t", quoting=csv.QUOTE_NONE)]
+    heads = ("step", "seconds", "what it made", "command")
+    text = "Every step is a command that can be run alone."
+    return Section("Steps", [text, Table(heads, taken, numeric=(1,), long=(2, 3))])
+
+
+def main() -> int:
+    """Draws the overview and writes the page."""
+    parser = steps.parser(__doc__.splitlines()[0], "python -m augment.demo.page --run demo_run")
+    parser.add_argument("--run", default=".", help="the demo's folder (default: .)")
+    parser.add_argument("--seconds", type=float, help="what the whole demo took")
+    options = parser.parse_args()
+    run = Path(options.run)
+    places = places_of(run)
+    draw_overview(places, run / "overview.png")
+    parts = {title: part for title, part in sections(places).items() if title not in NOT_PART}
+    first = ("Real beside synthetic", "Class control")
+    ordered = [parts.pop(title) for title in first] + [*parts.values(), steps_section(run)]
+    took = f" It took {options.seconds / 60:.1f} minutes." if options.seconds else ""
+    lead = (
+        "The whole method on generated patients: small models, random stand-ins for the published weights."
+        f"{took} The figures say that the chain works, not how good the method is on real data."
+    )
+    write_page(run / "index.html", "Ctrl-GenAug demo", lead, ordered)
+    control = [block.text for block in ordered[1].blocks if isinstance(block, Key)]
+    print(control[0] if control else "Class control was not measured.")
+    print(f"page: {(run / 'index.html').resolve()}.{took}")
+    return 0
+
+
+if __name__ == "__main__":
+    steps.run(main)

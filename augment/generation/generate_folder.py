@@ -1,0 +1,181 @@
+"""Fills a folder with synthetic clips of a sequence model: settings, devices and workers chosen, sheets drawn.
+
+Runs in the parent process, which loads no model; the workers do, through `augment.generation.synthesiser`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from augment.generation.arguments import share_devices
+from augment.generation.fill_folder import Work, draw_contact_sheets, fill_folder
+from augment.generation.plan import Sample, folder_name, take_shard
+from cond2video.model_folder import ModelFolder, find_model_folder, trained_with_text
+from ctrlgenaug.datasets import DatasetSpec
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.steps import Outcome
+
+TEXT_SOURCES = ("auto", "none", "metadata")
+FACTORY = "augment.generation.synthesiser:SequenceSynthesiser"
+MOST_CPU_WORKERS = 8
+BYTES_A_WORKER = 1_500_000_000  # libraries and activations of one CPU worker, besides the weights
+
+
+@dataclass(frozen=True)
+class Request:
+    """What ``generate.py`` asks for; the fields are its flags.
+
+    Attributes:
+        model_path: the sequence model's folder.
+        data_root: folder that holds the data set's home.
+        split: whose conditions the samples use.
+        conditions: ``image_condition``, ``motion_condition``; text is decided by ``text``.
+        text: ``auto``, ``none``, ``metadata``, or the prompt of all samples.
+        devices: device names; empty means all GPUs, else the CPU.
+        num_workers: processes a device, or None.
+        num_frames: F where no motion field tells, or None.
+        guidance_interval: (low, high) timesteps with guidance; None: all.
+        noise: ``shared`` or ``own``, see `augment.generation.plan.Sample.noise_seed`.
+        output_dir: the folder, or None for the method's name below ``model_path``.
+    """
+
+    model_path: str
+    data_root: str = "."
+    split: str = "train"
+    conditions: tuple[str, ...] = ("image_condition", "motion_condition")
+    text: str = "auto"
+    vae_path: str | None = None
+    scheduler: str = "ddim"
+    num_inference_steps: int = 200
+    guidance_scale: float = 7.5
+    guidance_interval: tuple[float, float] | None = None
+    noise: str = "shared"
+    dtype: str = "float32"
+    compile_unet: bool = False
+    num_frames: int | None = None
+    devices: tuple[str, ...] = ()
+    batch_size: int = 4
+    num_workers: int | None = None
+    output_dir: str | None = None
+    lossless: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("num_inference_steps", 1),
+            ("batch_size", 1),
+            ("num_workers", 1),
+            ("num_frames", 2),
+        ):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"--{name} {value} is too small", f"Give at least {least}")
+        near = difflib.get_close_matches(self.text.strip().lower(), TEXT_SOURCES, 1)
+        if self.text not in TEXT_SOURCES and (near or not self.text.strip()):
+            raise UserError(
+                f"--text {self.text!r} is no prompt", f"Did you mean {near[0] if near else 'none'}?"
+            )
+        if self.guidance_interval and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1]:
+            low, high = self.guidance_interval
+            raise UserError(f"--guidance_interval {low:g} {high:g} is no interval", "Give e.g. 200 800")
+
+    @property
+    def prompt(self) -> str | None:
+        """The prompt of all samples, or None."""
+        return None if self.text in TEXT_SOURCES else self.text.strip()
+
+
+def generate_folder(
+    samples: Sequence[Sample], spec: DatasetSpec, request: Request, shard: tuple[int, int] = (1, 1)
+) -> tuple[Outcome, Path]:
+    """Makes what is missing of a shard of the plan; returns what became of it and the folder.
+
+    Args:
+        samples: the whole plan, of which the contact sheets show what is there.
+        spec: the data set.
+        request: what the command line asks for.
+        shard: (index from 1, count) of the part to make.
+
+    Raises:
+        UserError: see `augment.generation.fill_folder.fill_folder` and `cond2video.model_folder.find_model_folder`.
+    """
+    model = find_model_folder(request.model_path, spec.data_name, request.vae_path)
+    conditions = _with_text(request, spec)
+    if request.prompt is not None:
+        samples = [replace(sample, text=request.prompt) for sample in samples]
+    default = Path(request.model_path) / folder_name(conditions, request.split)
+    folder = Path(request.output_dir or default).resolve()
+    settings: dict[str, Any] = {
+        "data_name": spec.data_name,
+        "split": request.split,
+        "conditions": conditions,
+        "model": model.fingerprints(),
+        "scheduler": request.scheduler,
+        "num_inference_steps": request.num_inference_steps,
+        "guidance_scale": request.guidance_scale,
+        "dtype": request.dtype,
+        "num_frames": request.num_frames or spec.required_clip_num,
+        "lossless": request.lossless,
+        # None where not asked for, as in folders that were made before these flags
+        "guidance_interval": request.guidance_interval,
+        "prompt_of_all": request.prompt,
+        "noise": None if request.noise == "shared" else request.noise,
+        "compiled": request.compile_unet or None,  # rounds differently
+    }
+    arguments = {
+        "model_path": str(Path(request.model_path).resolve()),
+        "vae_path": request.vae_path and str(Path(request.vae_path).resolve()),
+        "data_name": spec.data_name,
+        "home": str(spec.home_in(request.data_root).resolve()),
+        "conditions": conditions,
+        "compile_unet": request.compile_unet,
+        "num_frames": request.num_frames,
+        "guidance_interval": request.guidance_interval,
+        "noise": request.noise,
+        **{key: settings[key] for key in ("scheduler", "num_inference_steps", "guidance_scale", "dtype")},
+    }
+    own = take_shard(samples, *shard)
+    devices = _places(request, model, len(own))
+    work = Work(FACTORY, arguments, devices, request.batch_size, shard, settings, request.lossless)
+    outcome = fill_folder(own, folder, work)
+    draw_contact_sheets(folder, samples)
+    return outcome, folder
+
+
+def _with_text(request: Request, spec: DatasetSpec) -> tuple[str, ...]:
+    """The conditions, with ``text_condition`` where prompts are used: one for all, or those of the metadata."""
+    given = request.prompt is not None
+    named = given or "text_condition" in request.conditions or request.text == "metadata"
+    if given and not trained_with_text(request.model_path):
+        print("note: nothing says that this model was trained with texts", file=sys.stderr)
+    if named and not given and not spec.has_text:
+        raise UserError(f"{spec.data_name} has no texts", "Leave --text metadata and text_condition out")
+    automatic = request.text == "auto" and spec.has_text and trained_with_text(request.model_path)
+    rest = tuple(name for name in request.conditions if name != "text_condition")
+    return (*rest, "text_condition") if request.text != "none" and (named or automatic) else rest
+
+
+def _places(request: Request, model: ModelFolder, samples: int) -> list[str]:
+    """A device name for each worker process."""
+    devices = list(request.devices)
+    if not devices:
+        import torch  # takes seconds, and only this question needs it
+
+        devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
+    places = []
+    for device in share_devices(devices):
+        number = request.num_workers or (1 if device != "cpu" else _cpu_workers(model.weight_bytes()))
+        places += [device] * number
+    return places[: max(1, samples)]
+
+
+def _cpu_workers(weight_bytes: int) -> int:
+    """One-threaded workers that cores and free memory allow."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    by_memory = free // (BYTES_A_WORKER + 2 * weight_bytes)
+    return int(max(1, min(len(os.sched_getaffinity(0)), MOST_CPU_WORKERS, by_memory)))

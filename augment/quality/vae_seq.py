@@ -1,0 +1,99 @@
+"""VAE-Seq: how smoothly a clip's VAE latents go from frame to frame (method, section 7)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from augment.generation.plan import parse_file_name
+from augment.quality.latents import LatentStore, frame_directions
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import atomic_path, write_json, write_text
+from ctrlgenaug.steps import Outcome
+
+RESULTS = "VAE_Seq_train_results"  # .json, .csv, .png
+
+
+def vae_seq(latents: np.ndarray) -> float | None:
+    """Mean cosine similarity of neighbouring frames' flattened latents, in percent with 2 decimals.
+
+    Args:
+        latents: (F, C, h, w).
+
+    Returns:
+        None for a single frame, which has no neighbour.
+    """
+    if len(latents) < 2:
+        return None
+    frames = frame_directions(latents)
+    return round(100 * float((frames[1:] * frames[:-1]).sum(1, dtype=np.float64).mean()), 2)
+
+
+def score_videos(store: LatentStore, videos: Sequence[Path]) -> Outcome:
+    """VAE-Seq of each video (``results``, by file name); unreadable ones and single frames are ``failures``."""
+    outcome = Outcome()
+    terminal = sys.stderr.isatty()
+    with tqdm(total=len(videos), desc="VAE-Seq", unit="clip", mininterval=0.5 if terminal else 10) as bar:
+        for path, latents in store.stream(videos):
+            score = None if isinstance(latents, UserError) else vae_seq(latents)
+            if score is None:
+                reason = str(latents) if isinstance(latents, UserError) else "a single frame has no score."
+                outcome.failures[path.name] = reason
+                tqdm.write(f"skipped {path.name}: {reason}", file=sys.stderr)
+            else:
+                outcome.results[path.name] = score
+            bar.update()
+    return outcome
+
+
+def list_videos(folder: str | Path) -> list[Path]:
+    """The clips in ``folder`` (MP4, or AVI for real ones), by name; a `UserError` if there are none."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError("is not a folder", "Give the folder that generate.py made", folder)
+    videos = sorted(
+        path for path in folder.iterdir() if path.suffix in (".mp4", ".avi") and not path.name.startswith(".")
+    )
+    if not videos:
+        raise UserError("holds no clip", "Give the folder that generate.py made", folder)
+    return videos
+
+
+def write_results(folder: Path, scores: Mapping[str, float]) -> None:
+    """Writes the scores to ``folder``: JSON as published (file name -> score), CSV with class and clip, histogram."""
+    write_json(folder / f"{RESULTS}.json", dict(scores))
+    rows = []
+    for name, score in scores.items():
+        try:
+            sample = parse_file_name(name)
+            rows.append((name, sample.clip, sample.cls, sample.seed, score))
+        except UserError:  # a real clip, or a stranger's file: it has a score all the same
+            rows.append((name, "", "", "", score))
+    text = io.StringIO()
+    csv.writer(text).writerows([("file_name", "clip", "class", "seed", "vae_seq"), *rows])
+    write_text(folder / f"{RESULTS}.csv", text.getvalue())
+    _draw_histogram(folder / f"{RESULTS}.png", {row[0]: str(row[2]) for row in rows}, scores)
+
+
+def _draw_histogram(path: Path, classes: Mapping[str, str], scores: Mapping[str, float]) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = sorted(set(classes.values()))
+    values = [[score for name, score in scores.items() if classes[name] == cls] for cls in names]
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    axes.hist(values, bins=40, stacked=True, label=[name or "no class in the name" for name in names])
+    axes.axvline(float(np.mean(list(scores.values()))), color="black", linestyle="--", label="mean")
+    axes.set_xlabel("VAE-Seq, %")
+    axes.set_ylabel("clips")
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120)

@@ -1,0 +1,42 @@
+"""The report of a whole run of the pipeline: every stage's section, from what the steps left on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from augment.report import data_sections, quality_sections, synthesis_sections, training_sections
+from augment.report.page import Notice, Section
+from augment.report.run_folders import Places
+from ctrlgenaug.errors import UserError
+
+SECTIONS: dict[str, Callable[[Places], Section]] = {
+    "Data": data_sections.data_section,
+    "Conditions": data_sections.conditions_section,
+    "Training": training_sections.training_section,
+    "Generation": synthesis_sections.generation_section,
+    "Real beside synthetic": synthesis_sections.beside_section,
+    "VAE-Seq": synthesis_sections.vae_seq_section,
+    "Noise filter": synthesis_sections.filter_section,
+    "Class control": quality_sections.control_section,
+    "Evaluation": quality_sections.evaluation_section,
+    "Memorisation": quality_sections.memorisation_section,
+    "Classifiers": quality_sections.classifiers_section,
+    "Does it help?": quality_sections.comparison_section,
+}
+
+
+def sections(places: Places) -> dict[str, Section]:
+    """All sections by title; one whose files are damaged says so and does not take the others with it."""
+    found = {}
+    for title, make in SECTIONS.items():
+        try:
+            found[title] = make(places)
+        except UserError as error:
+            found[title] = Section(title, [Notice(str(error))])
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+            why = f"{type(error).__name__}: {error}"
+            notice = Notice(
+                f"A file of this section is not as the step writes it ({why}). Run the step again."
+            )
+            found[title] = Section(title, [notice])
+    return found

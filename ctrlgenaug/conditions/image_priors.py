@@ -1,0 +1,223 @@
+"""Step (c): the image prior of every sampled frame, (256, 64, 64), beside the frames' folder (method, section 4)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ctrlgenaug import steps
+from ctrlgenaug.conditions.medsam import PRIOR_SHAPE, encode, load_encoder, weight_files
+from ctrlgenaug.datasets import DatasetSpec
+from ctrlgenaug.devices import pick_device
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import claim_folder, exclusive, fingerprint, load_npy, read_json, save_npy, verified
+from ctrlgenaug.preprocessing import ledger
+from ctrlgenaug.preprocessing.png import read_png
+
+WEIGHTS_FILE = "weights.json"  # in the priors' folder: whose they are
+REMEDY = "Delete it and run extract_image_priors.py again"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Which priors are made, and how.
+
+    Attributes:
+        checkpoint: the encoder's weights; not needed to verify.
+        dtype: stored precision, ``float32`` or ``float16``; the encoder computes in float32.
+        batch_size: frames at once.
+        device: ``auto``, ``cpu`` or ``cuda:N``.
+        first_frames_only: only the clips' first frames, enough to train the sequence model and to generate.
+        split: ``train``, ``test`` or ``both``.
+    """
+
+    checkpoint: str | None = None
+    dtype: str = "float32"
+    batch_size: int = 4
+    device: str = "auto"
+    first_frames_only: bool = False
+    split: str = "both"
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise UserError(f"--batch_size {self.batch_size} is not a number of frames", "Give 1 or more")
+
+
+def wanted_frames(data_dir: Path, spec: DatasetSpec, settings: Settings) -> dict[str, Path]:
+    """Frame files by prior name, in metadata order."""
+    frames = {row.name: data_dir / row.file_name for row in spec.all_rows(data_dir, settings.split)}
+    if settings.first_frames_only:
+        clips = spec.all_rows(data_dir.parent / spec.clips_dir, settings.split)
+        firsts = [spec.first_frame(clip.name) for clip in clips]
+        # a first frame that the metadata lack is wanted all the same, so that it is reported
+        frames = {name: frames.get(name, data_dir / f"{name}.png") for name in firsts}
+    if not frames:
+        raise UserError("names no frame in its metadata", "Run the sampling step first", data_dir)
+    return frames
+
+
+def frame_digest(path: Path) -> str | None:
+    """Tells two versions of a frame's file apart, whenever they were written; None if there is none."""
+    return fingerprint([path]) if path.is_file() else None
+
+
+def load_prior(path: str | Path, dtype: str | None = None) -> np.ndarray:
+    """A prior, (256, 64, 64), mapped read-only; a `UserError` if it is damaged or not of ``dtype``."""
+    prior = load_npy(path, PRIOR_SHAPE, mmap=True, remedy=REMEDY)
+    if dtype is not None and prior.dtype != np.dtype(dtype):
+        raise UserError(f"holds {prior.dtype}, not {dtype}", REMEDY, path)
+    return prior
+
+
+def _check_values(prior: np.ndarray, path: Path) -> None:
+    if not np.isfinite(prior).all():
+        raise UserError("holds values that are not finite", "Check the weights, or use --dtype float32", path)
+    if prior.min() == prior.max():
+        raise UserError("holds one value throughout", "Check the weights", path)
+
+
+def verify_priors(data_dir: str | Path, spec: DatasetSpec, settings: Settings) -> tuple[steps.Outcome, Path]:
+    """Reads every wanted prior; checks shape, precision, values, and that it is of the frame as it is now.
+
+    Changes nothing. A frame that is not there is not missed.
+
+    Returns:
+        The outcome (``failures``: the bad ones; count ``whole``) and the folder of the priors.
+    """
+    data_dir = Path(data_dir)
+    frames = wanted_frames(data_dir, spec, settings)
+    folder = data_dir.parent / spec.priors_dir
+    noted = read_json(folder / WEIGHTS_FILE)
+    noted = noted if isinstance(noted, dict) else {}
+    if settings.checkpoint and noted.get("fingerprint") != fingerprint(weight_files(settings.checkpoint)):
+        raise UserError(
+            f"holds priors of another encoder ({noted.get('encoder')})", "Check the weights", folder
+        )
+    outcome, finished = steps.Outcome(), ledger.entries(folder)
+    for name in tqdm(frames, desc="verifying", unit="prior"):
+        path = spec.prior_path(data_dir.parent, name)
+        try:
+            _check_values(load_prior(path, noted.get("dtype")), path)
+            digest = frame_digest(frames[name])
+            if digest is not None and (name not in finished or finished[name]["made_from"] != digest):
+                raise UserError("was made of another version of its frame", REMEDY, path)
+            outcome.counts["whole"] += 1
+        except UserError as error:
+            outcome.failures[name] = str(error)
+            tqdm.write(f"bad: {error}", file=sys.stderr)
+    return outcome, folder
+
+
+def extract_priors(
+    data_dir: str | Path, spec: DatasetSpec, settings: Settings, *, strict: bool = False
+) -> tuple[steps.Outcome, Path]:
+    """Encodes the frames that have no prior, or one of another version of the frame; a bad frame is skipped.
+
+    The ledger notes each prior with its frame's digest, so that nothing of a frame extracted anew stays unnoticed.
+
+    Returns:
+        The outcome (counts ``made`` and ``kept``) and the folder of the priors.
+    """
+    if settings.checkpoint is None:
+        raise UserError("--medsam_checkpoint is missing", "Give medsam_vit_b.pth or a Hugging Face folder")
+    data_dir = Path(data_dir)
+    frames = wanted_frames(data_dir, spec, settings)
+    targets = {name: spec.prior_path(data_dir.parent, name) for name in frames}
+    files = weight_files(settings.checkpoint)
+    device = pick_device(settings.device)
+    folder = data_dir.parent / spec.priors_dir
+    with exclusive(folder):
+        claim_folder(
+            folder,
+            {"fingerprint": fingerprint(files), "dtype": settings.dtype},
+            name=WEIGHTS_FILE,
+            notes={"encoder": Path(settings.checkpoint).name},
+        )
+        finished, sizes = ledger.entries(folder), {}
+        digests = {name: frame_digest(frame) for name, frame in frames.items()}
+        todo = [
+            name
+            for name, target in targets.items()
+            if name not in finished
+            or not ledger.intact(finished[name], digests[name], folder, sizes)
+            or not verified(lambda path: load_prior(path, settings.dtype), target)
+        ]
+        for name in todo:  # should its frame be unreadable now, no prior is better than that of a former one
+            targets[name].unlink(missing_ok=True)
+        outcome = steps.Outcome()
+        outcome.counts["kept"] = len(frames) - len(todo)
+        if todo:
+            model = load_encoder(settings.checkpoint).to(device)
+            with tqdm(total=len(todo), desc="image priors", unit="frame") as bar:
+                for name, error in _make(model, device, todo, frames, targets, settings):
+                    bar.update()
+                    if error is None:
+                        files = {targets[name].name: targets[name].stat().st_size}
+                        ledger.record(folder, {"case": name, "made_from": digests[name], "files": files})
+                        outcome.counts["made"] += 1
+                    elif strict:
+                        raise error
+                    else:
+                        outcome.failures[name] = str(error)
+                        tqdm.write(f"skipped {name}: {error}", file=sys.stderr)
+    return outcome, folder
+
+
+def _make(
+    model: torch.nn.Module,
+    device: str,
+    names: Sequence[str],
+    frames: dict[str, Path],
+    targets: dict[str, Path],
+    settings: Settings,
+) -> Iterator[tuple[str, UserError | None]]:
+    """Makes the priors of ``names``; yields each name once its file is written, or with what is wrong with its frame.
+
+    Reading and writing go on beside the encoder; at most two batches are in memory.
+    """
+    size = settings.batch_size
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+
+        def read(start: int) -> list[tuple[str, Future[np.ndarray]]]:
+            return [(name, pool.submit(read_png, frames[name])) for name in names[start : start + size]]
+
+        def write(name: str, prior: np.ndarray) -> None:
+            prior = prior.astype(settings.dtype)
+            _check_values(prior, targets[name])
+            save_npy(targets[name], prior)
+
+        def settle(jobs: list[tuple[str, Future]]) -> Iterator[tuple[str, UserError | None]]:
+            for name, job in jobs:
+                error = job.exception()
+                if error is not None and not isinstance(error, UserError):
+                    raise error  # a full disk stops the step
+                yield name, error
+
+        reading, writing = read(0), []
+        for start in range(0, len(names), size):
+            good = [(name, job.result()) for name, job in reading if job.exception() is None]
+            yield from settle([item for item in reading if item[1].exception() is not None])
+            reading = read(start + size)
+            if good:
+                batch = _encode(model, np.stack([frame for _, frame in good]), device)
+                yield from settle(writing)
+                writing = [
+                    (name, pool.submit(write, name, prior))
+                    for (name, _), prior in zip(good, batch, strict=True)
+                ]
+        yield from settle(writing)
+
+
+def _encode(model: torch.nn.Module, frames: np.ndarray, device: str) -> np.ndarray:
+    try:
+        return encode(model, frames, device)
+    except torch.OutOfMemoryError:
+        raise UserError(f"{len(frames)} frames at once do not fit the GPU", "Lower --batch_size") from None

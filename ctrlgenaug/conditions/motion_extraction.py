@@ -1,0 +1,143 @@
+"""Step (d): motion fields and trajectories of all clips of a data set, beside the clips' folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ctrlgenaug import steps
+from ctrlgenaug.conditions import trajectories
+from ctrlgenaug.conditions.motion_arrows import draw_field
+from ctrlgenaug.conditions.motion_field import motion_field
+from ctrlgenaug.contact_sheet import save_picture
+from ctrlgenaug.datasets import IMAGE_SIZE, DatasetSpec
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import claim_folder, exclusive, load_npy, save_npy
+from ctrlgenaug.video import read_video
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the conditions of motion are made.
+
+    Attributes:
+        num_frames: F that every clip must have.
+        seed: base seed of the draws, see `trajectories.clip_seed`.
+        adjacent_reference: see `motion_field`.
+        official_format: write trajectories as the official code reads them.
+        visualize: also draw a picture a clip.
+    """
+
+    num_frames: int = 8
+    seed: int = 0
+    adjacent_reference: bool = False
+    official_format: bool = False
+    visualize: bool = False
+
+
+@dataclass(frozen=True)
+class ClipFiles:
+    """One clip's name, its file, and the files made of it."""
+
+    name: str
+    clip: Path
+    field: Path
+    trajectories: Path
+    picture: Path
+
+
+def extract_motion(
+    clip_dir: str | Path,
+    spec: DatasetSpec,
+    settings: Settings,
+    *,
+    split: str = "both",
+    num_workers: int = 0,
+    strict: bool = False,
+) -> tuple[steps.Outcome, Path, Path]:
+    """Makes what is missing of every clip in ``clip_dir``'s metadata.
+
+    A bad clip is reported and skipped. Files do not depend on the order of the clips, nor on ``num_workers``.
+
+    Returns:
+        The outcome, with counts ``made`` and ``kept``, and the folders of the fields and of the trajectories.
+    """
+    clip_dir = Path(clip_dir)
+    rows = spec.all_rows(clip_dir, split)
+    if not rows:
+        raise UserError("names no clip in its metadata", "Run the sampling step first", clip_dir)
+    home = clip_dir.parent
+    field_dir, trajectory_dir = home / spec.motion_dir, home / spec.trajectories_dir
+    files = [
+        ClipFiles(
+            row.name,
+            clip_dir / row.file_name,
+            spec.motion_path(home, row.name),
+            spec.trajectory_path(home, row.name),
+            home / f"{spec.motion_dir}_pictures" / f"{row.name}.png",
+        )
+        for row in rows
+    ]
+    with exclusive(field_dir), exclusive(trajectory_dir):
+        encoding = {"adjacent_reference": settings.adjacent_reference}
+        drawing = {"seed": settings.seed, "official_format": settings.official_format}
+        claim_folder(field_dir, encoding)
+        claim_folder(trajectory_dir, encoding | drawing)
+        outcome = steps.for_each_case(
+            extract_clip,
+            [item.name for item in files],
+            [(item, settings) for item in files],
+            num_workers=num_workers,
+            strict=strict,
+            description="motion",
+            unit="clip",
+        )
+    outcome.counts.update("made" if made else "kept" for made in outcome.results.values())
+    return outcome, field_dir, trajectory_dir
+
+
+def extract_clip(files: ClipFiles, settings: Settings) -> bool:
+    """Makes the files of one clip where they are missing, damaged or older than it; returns whether any was."""
+    if _complete(files, settings):
+        return False
+    try:
+        frames = read_video(files.clip, settings.num_frames)
+        if frames.shape[1:] != (IMAGE_SIZE, IMAGE_SIZE):
+            size = " x ".join(map(str, frames.shape[1:]))
+            raise UserError(
+                f"has frames of {size}, expected {IMAGE_SIZE} x {IMAGE_SIZE}", "Sample it again", files.clip
+            )
+    except UserError:
+        for path in (files.field, files.trajectories, files.picture):  # of a former clip of this name
+            path.unlink(missing_ok=True)
+        raise
+    field = motion_field(frames, adjacent_reference=settings.adjacent_reference)
+    tracks = trajectories.track(field, trajectories.clip_seed(settings.seed, files.name))
+    save_npy(files.field, field)
+    save = trajectories.save_official if settings.official_format else trajectories.save_tracks
+    save(files.trajectories, tracks)
+    if settings.visualize:
+        save_picture(files.picture, draw_field(frames, field))
+    return True
+
+
+def _complete(files: ClipFiles, settings: Settings) -> bool:
+    wanted = [files.field, files.trajectories] + [files.picture] * settings.visualize
+    try:
+        made_from = files.clip.stat().st_mtime_ns
+        # Clips sampled otherwise have the same names, so the time tells whether a file is still of this clip.
+        if any(path.stat().st_mtime_ns < made_from for path in wanted):
+            return False
+        load_field(files.field, settings.num_frames)
+        trajectories.load_trajectories(files.trajectories, settings.num_frames)
+    except (FileNotFoundError, UserError):
+        return False
+    return True
+
+
+def load_field(path: str | Path, num_frames: int) -> np.ndarray:
+    """The motion field (F-1, 2, 256, 256) float32 of a clip, mapped read-only; a `UserError` if it is not one."""
+    shape = (num_frames - 1, 2, IMAGE_SIZE, IMAGE_SIZE)
+    return load_npy(path, shape, mmap=True, remedy="Delete it and run extract_motion_field_trajs.py again")
