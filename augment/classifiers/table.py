@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from augment.report.number_format import spread
 from ctrlgenaug import steps
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import read_json, write_json, write_text
+from ctrlgenaug.number_format import spread
 
 KEYS = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
 BASELINE = "baseline"

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from augment.report.data_sections import some
-from augment.report.number_format import NONE, number, percent, spread
 from augment.report.page import Key, Notice, Section, Table, picture
 from augment.report.run_folders import Places
 from augment.report.synthesis_sections import json_object
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import read_json
+from ctrlgenaug.number_format import NONE, number, percent, spread
 
 FIGURES = {
     "accuracy": "accuracy",

@@ -14,11 +14,11 @@ from augment.generation.plan import Sample, parse_file_name
 from augment.quality.filter_folder import EXAMPLES, PLOT, REPORT
 from augment.quality.vae_seq import RESULTS
 from augment.report.data_sections import clip_strip, some
-from augment.report.number_format import number
 from augment.report.page import Fold, Heading, Key, Notice, Section, Table, picture
 from augment.report.run_folders import Places
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import read_json
+from ctrlgenaug.number_format import number
 
 SHOWN_OF_A_CLASS = 2  # synthetic clips beside the real one
 

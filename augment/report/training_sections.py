@@ -12,10 +12,10 @@ from typing import Any
 
 import yaml
 
-from augment.report.number_format import NONE, number, scientific
 from augment.report.page import Block, Fold, Heading, Notice, Section, Table, picture
 from augment.report.run_folders import STAGES, Places
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.number_format import NONE, number, scientific
 from ctrlgenaug.training.records import Records, draw_curves
 
 SCRIPTS = {"vae": "vae_train.sh", "ldm": "LDM_train.sh", "sequence_ldm": "sequence_LDM_train.sh"}
