@@ -21,9 +21,12 @@ there, so that a second run, and the noise filter, need not compute them again."
 
 def parse_arguments() -> argparse.Namespace:
     parser = steps.parser(__doc__, EXAMPLE)
-    parser.add_argument("--synthetic_dir", required=True, help="folder of MP4 (or AVI) clips")
+    parser.add_argument("--synthetic_dir", "--syn_data_p", required=True, help="folder of MP4 (or AVI) clips")
     parser.add_argument(
-        "--vae_path", required=True, help="the VAE's folder, or the folder of a model that has one"
+        "--vae_path",
+        "--load_2d_pretrained_model_name",
+        required=True,
+        help="the VAE's folder, or the folder of a model that has one",
     )
     parser.add_argument(
         "--pixel_range",

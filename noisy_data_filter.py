@@ -27,17 +27,21 @@ plot and pictures of what was kept and dropped are written to --save_base."""
 
 def parse_arguments() -> argparse.Namespace:
     parser = steps.parser(__doc__, EXAMPLE)
-    parser.add_argument("--synthetic_dir", required=True, help="folder that generate.py made")
+    parser.add_argument("--synthetic_dir", "--syn_data_p", required=True, help="folder that generate.py made")
     parser.add_argument("--save_base", help="folder for the kept clips (default: SYNTHETIC_DIR_filtered)")
     parser.add_argument("--data_name", default="MosMed", help=f"{', '.join(datasets.data_names())}")
     parser.add_argument(
-        "--vae_path", required=True, help="the VAE's folder, or the folder of a model that has one"
+        "--vae_path",
+        "--load_2d_pretrained_model_name",
+        required=True,
+        help="the VAE's folder, or the folder of a model that has one",
     )
     parser.add_argument(
         "--classifier",
+        "--cls_model_name",
         help="name or mmaction2 config of the classifier, where its checkpoint does not say it",
     )
-    parser.add_argument("--classifier_checkpoint", help="classifier trained on real data")
+    parser.add_argument("--classifier_checkpoint", "--cls_model_pth", help="classifier trained on real data")
     parser.add_argument(
         "--input_size",
         type=int,

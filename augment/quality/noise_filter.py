@@ -18,6 +18,7 @@ from augment.quality.latents import frame_directions
 LEVELS = ("semantic", "within", "between")
 CLUSTERS = 4
 KMEANS_SEED = 3407
+KMEANS_STARTS = 10  # one start lets the order of the files move the thresholds
 LOSS_ROUNDING = 1e-9  # equal losses must not fail against their own mean by a last bit, relative
 SIMILARITY_ROUNDING = (
     1e-6  # nor equal clips against a threshold of 1: float32 unit vectors are not quite that long
@@ -125,7 +126,7 @@ def sequence_thresholds(scores: Sequence[float]) -> Thresholds | None:
     from sklearn.cluster import KMeans
 
     values = np.asarray(scores, dtype=np.float64).reshape(-1, 1)
-    fitted = KMeans(n_clusters=CLUSTERS, random_state=KMEANS_SEED).fit(values)
+    fitted = KMeans(n_clusters=CLUSTERS, random_state=KMEANS_SEED, n_init=KMEANS_STARTS).fit(values)
     centroids = sorted(float(centroid) for centroid in fitted.cluster_centers_[:, 0])
     low, high = (centroids[0] + centroids[1]) / 2, (centroids[-2] + centroids[-1]) / 2
     return Thresholds(low, high, tuple(centroids))

@@ -82,6 +82,26 @@ def test_scores_then_filter(world, synthetic, run_script, tmp_path):
     assert report["settings"]["classifier_fingerprint"]
 
 
+def test_published_command_lines(world, tmp_path, run_script):
+    """The lines of the published README with their blanks filled in; the folder of the model has its layout."""
+    folder = shutil.copytree(world / "synthetic", tmp_path / "db")
+    model = tmp_path / "pretrained_2d_model_MosMed"
+    shutil.copytree(world / "model" / "MosMed-vae-pretrained", model / "vae-pretrained")
+    shutil.copy(world / "strangers.pth", tmp_path / "tiny.pth")
+    run_script(
+        "VAE-Seq.py", *f"--load_2d_pretrained_model_name {model.name} --syn_data_p db".split(), cwd=tmp_path
+    )
+    assert set(json.loads((folder / "VAE_Seq_train_results.json").read_text())) == set(NAMES)
+    line = (
+        "--syn_data_p db --cls_model_name tiny --cls_model_pth tiny.pth "
+        f"--load_2d_pretrained_model_name {model.name} --save_base final"
+    )
+    result = run_script("noisy_data_filter.py", *line.split(), cwd=tmp_path)
+    kept = {path.name for path in (tmp_path / "final").glob("*.mp4")}
+    assert kept and kept < set(NAMES) and f"{len(kept)} of 8 clips kept in final" in result.stdout
+    assert (tmp_path / "final" / "inner-video-kmeans-threshold.png").is_file()
+
+
 def test_a_classifier_is_asked_at_the_size_it_was_trained_at(world):
     frames = clip(3)  # 64 pixels
     ours = classifiers.scorer(world / "classifier.pth")
