@@ -34,9 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     data.add_argument(
         "--split", choices=datasets.SPLITS, default="train", help="of the real clips (default: train)"
     )
-    data.add_argument(
-        "--data_name", help=f"{', '.join(datasets.data_names())} (default: the classifier's, or MosMed)"
-    )
+    datasets.add_data_options(data, "default: the classifier's, or MosMed")
     what = parser.add_argument_group("what is computed, and with what")
     what.add_argument(
         "--metrics",
@@ -177,7 +175,7 @@ def main() -> int:
 
     device = pick_device(options.device)
     classifier = load(options.classifier, device) if options.classifier else None
-    spec = datasets.get(options.data_name or (classifier and classifier[1]["data_name"]) or "MosMed")
+    spec = datasets.chosen(options, (classifier and classifier[1]["data_name"]) or datasets.DEFAULT)
     if classifier and classifier[1]["classes"] not in (None, list(spec.classes)):
         raise UserError(
             f"is a classifier of {classifier[1]['data_name']}", "Check --data_name", options.classifier

@@ -16,7 +16,7 @@ A prior takes 4 MB, 2 MB with --dtype float16: about 70 GB or 35 GB for the fram
 def parse_arguments() -> argparse.Namespace:
     parser = steps.parser(__doc__, EXAMPLE)
     parser.add_argument("--data_dir", required=True, help="folder of the sampled frames, with their metadata")
-    parser.add_argument("--data_name", help="MosMed, MRNet, ACDC, TUSC (default: told by the folder's name)")
+    datasets.add_data_options(parser, "default: told by the folder's name")
     parser.add_argument(
         "--medsam_checkpoint",
         help="medsam_vit_b.pth, or a Hugging Face folder of it (not needed with --verify)",
@@ -44,7 +44,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = parse_arguments()
-    spec = datasets.get(options.data_name) if options.data_name else datasets.of_folder(options.data_dir)
+    spec = datasets.chosen(options, folder=options.data_dir)
 
     from ctrlgenaug.conditions import (
         image_priors,  # torch takes seconds to import; mistakes above need not wait for it

@@ -16,7 +16,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--clip_data_dir", required=True, help="folder of the sampled clips, with their metadata"
     )
-    parser.add_argument("--data_name", help="MosMed, MRNet, ACDC, TUSC (default: told by the folder's name)")
+    datasets.add_data_options(parser, "default: told by the folder's name")
     parser.add_argument(
         "--split", choices=("train", "test", "both"), default="both", help="(default: %(default)s)"
     )
@@ -49,7 +49,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = parse_arguments()
-    spec = datasets.get(options.data_name) if options.data_name else datasets.of_folder(options.clip_data_dir)
+    spec = datasets.chosen(options, folder=options.clip_data_dir)
     settings = Settings(
         num_frames=options.required_clip_num or spec.required_clip_num,
         seed=options.seed,

@@ -19,9 +19,7 @@ accelerate launch --num_machines N. Any division makes the same files. Started a
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("what is made")
-    what.add_argument(
-        "--data_name", default="MosMed", help=f"{', '.join(datasets.data_names())} (default: MosMed)"
-    )
+    datasets.add_data_options(what)
     what.add_argument("--data_root", default=".", help="folder that holds the data set's home (default: .)")
     what.add_argument(
         "--split", choices=datasets.SPLITS, default="train", help="whose conditions are used (default: train)"
@@ -139,7 +137,7 @@ def main() -> int:
     for add_group in (add_plan, add_model, add_running):
         add_group(parser)
     options = parser.parse_args()
-    spec = datasets.get(options.data_name)
+    spec = datasets.chosen(options)
     if options.split == "test" and not options.allow_test_conditions:
         raise UserError(
             "--split test makes clips from test conditions, which leak into whatever is trained on them",

@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = steps.parser(__doc__, EXAMPLE)
     parser.add_argument("--synthetic_dir", "--syn_data_p", required=True, help="folder that generate.py made")
     parser.add_argument("--save_base", help="folder for the kept clips (default: SYNTHETIC_DIR_filtered)")
-    parser.add_argument("--data_name", default="MosMed", help=f"{', '.join(datasets.data_names())}")
+    datasets.add_data_options(parser)
     parser.add_argument(
         "--vae_path",
         "--load_2d_pretrained_model_name",
@@ -76,7 +76,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> int:
     options = parse_arguments()
-    spec, folder = datasets.get(options.data_name), Path(options.synthetic_dir)
+    spec, folder = datasets.chosen(options), Path(options.synthetic_dir)
     levels = tuple(words(options.levels))
     for level in levels:
         if level not in LEVELS:

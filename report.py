@@ -17,8 +17,7 @@ EXAMPLE = """python report.py --data_name MosMed
 
 def main() -> None:
     parser = steps.parser(__doc__, EXAMPLE)
-    names = ", ".join(datasets.data_names())
-    parser.add_argument("--data_name", default="MosMed", help=f"{names} (default: MosMed)")
+    datasets.add_data_options(parser)
     parser.add_argument("--data_root", default=".", help="holds the data set's folder (default: .)")
     parser.add_argument("--output", default="report.html", help="(default: report.html)")
     where = parser.add_argument_group("where results lie, if not at their default places")
@@ -32,7 +31,7 @@ def main() -> None:
     where.add_argument("--reproduce", help="reproduce.sh's folder (default: reproduce_{data})")
     where.add_argument("--evaluation", help="evaluate.py's JSON (default: evaluation.json)")
     options = parser.parse_args()
-    spec = datasets.get(options.data_name)
+    spec = datasets.chosen(options)
 
     from augment.report.all_sections import sections
     from augment.report.page import write_page

@@ -23,9 +23,7 @@ CLASSIFIERS = "i3d, slowfast, r2plus1d, tpn, csn, swin, timesformer, uniformerv2
 
 def add_data(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data")
-    group.add_argument(
-        "--data_name", default="MosMed", help=f"{', '.join(datasets.data_names())} (default: MosMed)"
-    )
+    datasets.add_data_options(group)
     group.add_argument(
         "--data_root", default=".", help="folder that holds the data set's folder (default: .)"
     )
@@ -106,7 +104,7 @@ def main() -> None:
     for add_group in (add_data, add_model, add_training, add_running):
         add_group(parser)
     options = parser.parse_args()
-    spec = datasets.get(options.data_name)
+    spec = datasets.chosen(options)
     home = spec.home_in(options.data_root)
     spec.clips(
         home, "train"

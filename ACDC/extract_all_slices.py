@@ -7,14 +7,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctrlgenaug import steps
-from ctrlgenaug.datasets import ACDC
+from ctrlgenaug import datasets, steps
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.extraction import extract
 from ctrlgenaug.preprocessing.images import percentile_window, square_frame, without_small_parts
 from ctrlgenaug.preprocessing.nifti import read_nifti
 from ctrlgenaug.preprocessing.raw_files import find
+
+ACDC = datasets.get("ACDC")
 
 FOLDER_OF = {"train": "training", "test": "testing"}
 

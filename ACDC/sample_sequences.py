@@ -5,9 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctrlgenaug import steps
-from ctrlgenaug.datasets import ACDC
+from ctrlgenaug import datasets, steps
 from ctrlgenaug.preprocessing.clips import main
 
 if __name__ == "__main__":
-    steps.run(lambda: main(ACDC, "ACDC/sample_sequences.py"))
+    steps.run(lambda: main(datasets.get("ACDC"), "ACDC/sample_sequences.py"))

@@ -7,14 +7,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctrlgenaug import steps
-from ctrlgenaug.datasets import IMAGE_SIZE, MRNET
+from ctrlgenaug import datasets, steps
+from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import load_npy
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.extraction import extract
 from ctrlgenaug.preprocessing.raw_files import find
 from ctrlgenaug.preprocessing.tables import read_table
+
+MRNET = datasets.get("MRNet")
 
 FOLDER_OF = {"train": "train", "test": "valid"}  # MRNet's validation part is the method's test split
 

@@ -8,8 +8,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctrlgenaug import steps
-from ctrlgenaug.datasets import MOSMED
+from ctrlgenaug import datasets, steps
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import check_name
 from ctrlgenaug.preprocessing.batch import Case
@@ -18,6 +17,8 @@ from ctrlgenaug.preprocessing.images import hu_window, to_bytes, zoom_plane
 from ctrlgenaug.preprocessing.nifti import read_nifti
 from ctrlgenaug.preprocessing.raw_files import find
 from ctrlgenaug.preprocessing.tables import read_table, stratified_split
+
+MOSMED = datasets.get("MosMed")
 
 CLASS_OF = {"CT-0": "CT-0", "CT-1": "CT-1", "CT-2": "CT-234", "CT-3": "CT-234", "CT-4": "CT-234"}
 

@@ -10,14 +10,15 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctrlgenaug import steps
-from ctrlgenaug.datasets import TUSC
+from ctrlgenaug import datasets, steps
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.extraction import extract
 from ctrlgenaug.preprocessing.images import clean_lesion_mask, crop_to_lesion, square_frame
 from ctrlgenaug.preprocessing.raw_files import find
 from ctrlgenaug.preprocessing.tirads import nodule_number, read_nodules
+
+TUSC = datasets.get("TUSC")
 
 ALL_IMAGES = "TUSC_all_images"
 

@@ -5,12 +5,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctrlgenaug import steps
-from ctrlgenaug.datasets import SPLITS, TUSC
+from ctrlgenaug import datasets, steps
+from ctrlgenaug.datasets import SPLITS
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import exclusive, read_jsonl, write_jsonl
 from ctrlgenaug.preprocessing.raw_files import find
 from ctrlgenaug.preprocessing.tirads import Nodule, read_nodules
+
+TUSC = datasets.get("TUSC")
 
 
 def put_texts(folder: Path, nodules: dict[str, Nodule], table: Path) -> tuple[int, int]:

@@ -5,9 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctrlgenaug import steps
-from ctrlgenaug.datasets import TUSC
+from ctrlgenaug import datasets, steps
 from ctrlgenaug.preprocessing.clips import main
 
 if __name__ == "__main__":
-    steps.run(lambda: main(TUSC, "TUSC/sample_videos.py", "--all_frames_dir"))
+    steps.run(lambda: main(datasets.get("TUSC"), "TUSC/sample_videos.py", "--all_frames_dir"))

@@ -8,14 +8,16 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from ctrlgenaug import steps
-from ctrlgenaug.datasets import SPLITS, TUSC
+from ctrlgenaug import datasets, steps
+from ctrlgenaug.datasets import SPLITS
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.clips import read_cases
 from ctrlgenaug.preprocessing.extraction import extract
 from ctrlgenaug.preprocessing.png import read_png
 from ctrlgenaug.preprocessing.raw_files import find
+
+TUSC = datasets.get("TUSC")
 
 ALONE = {"Nodule4": 1}  # its frame 1 stands alone: the published data drop it and keep the run after it
 

@@ -61,7 +61,7 @@ def make_world(folder: Path, clips: int) -> None:
     from cond2video.models import UNet3DMultiConditionModel
     from ctrlgenaug.conditions.trajectories import save_tracks, track
 
-    spec, home = datasets.MOSMED, folder / datasets.MOSMED.home
+    spec, home = datasets.get("MosMed"), folder / datasets.get("MosMed").home
     noise = np.random.default_rng(0)
     rows = []
     for number in range(clips):
@@ -124,7 +124,7 @@ def measure_quality(folder: Path, model: Path, videos: list[int], side: int, dev
     from augment import classifiers
 
     judge = folder / "classifier.pth"
-    spec = datasets.MOSMED
+    spec = datasets.get("MosMed")
     built = classifiers.build("tiny", len(spec.classes), input_size=64)
     classifiers.save(judge, built, "tiny", spec.classes, spec.data_name)
     print(f"{'videos':>10}  {'step':<34}{'s':>8}{'CPU s':>8}{'peak MB':>10}")

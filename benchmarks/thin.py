@@ -34,13 +34,13 @@ def main() -> int:
         __doc__.splitlines()[0],
         "python benchmarks/thin.py --data_name MosMed --keep CT-0=30,CT-1=6,CT-234=30",
     )
-    parser.add_argument("--data_name", default="MosMed", help="the data set (default: %(default)s)")
+    datasets.add_data_options(parser)
     parser.add_argument(
         "--data_root", default=".", help="folder of the data set's home (default: %(default)s)"
     )
     parser.add_argument("--keep", required=True, type=_counts, help="patients of each class to keep")
     options = parser.parse_args()
-    spec = datasets.get(options.data_name)
+    spec = datasets.chosen(options)
     home = spec.home_in(options.data_root)
     for cls in options.keep:
         spec.class_id(cls)

@@ -18,13 +18,16 @@ from ctrlgenaug.files import write_text
 Schema = TypeVar("Schema")
 
 
-def load_config(schema: type[Schema], path: str | Path, overrides: Sequence[str] = ()) -> Schema:
+def load_config(
+    schema: type[Schema], path: str | Path, overrides: Sequence[str] = (), page: str = "docs/configuration.md"
+) -> Schema:
     """Reads a YAML config into ``schema`` (a dataclass, nested ones allowed).
 
     Args:
         schema: the dataclass that lists every field with its type and default.
         path: the YAML file.
         overrides: ``key=value`` pairs, dots for nested keys; they win over the file.
+        page: the page that explains the fields, for errors.
 
     Raises:
         UserError: missing or malformed file, unknown key (named, with the nearest one), wrong type, missing value.
@@ -51,9 +54,9 @@ def load_config(schema: type[Schema], path: str | Path, overrides: Sequence[str]
     except OmegaConfBaseException as error:
         key = f"{error.full_key}: " if error.full_key else ""
         reason = str(error.msg or error).splitlines()[0]
-        raise UserError(f"{key}{reason}", "See docs/configuration.md for the field's type", path) from None
+        raise UserError(f"{key}{reason}", f"See {page} for the field's type", path) from None
     except ValueError as error:  # a schema's own __post_init__
-        raise UserError(str(error), "See docs/configuration.md", path) from None
+        raise UserError(str(error), f"See {page}", path) from None
 
 
 def _refuse_unknown(given: DictConfig, schema: type, where: str | Path, prefix: str = "") -> None:

@@ -23,7 +23,7 @@ def places_of(run: Path) -> Places:
     """Where demo.sh puts its results."""
     model = run / "sequence_model_MosMed"
     return find(
-        datasets.MOSMED,
+        datasets.get("MosMed"),
         run,
         sequence_model=model,
         runs=run / "runs",

@@ -17,7 +17,8 @@ class TrainingConfig:
     """What every stage shares. Defaults are the published values (docs/method.md, section 6)."""
 
     # data
-    data_name: str = MISSING
+    data_name: str = MISSING  # a registered data set, or a data file (.yaml)
+    data: str | None = None  # its data file, where it is not registered
     data_root: str = "."
     train_data_dir: str | None = None  # None: the folder that the data set's convention names
     train_split: str = "train"
@@ -74,7 +75,9 @@ class TrainingConfig:
     tracker: str | None = "tensorboard"
 
     def __post_init__(self) -> None:
-        self.data_name = datasets.get(self.data_name).data_name
+        spec = datasets.get(self.data or self.data_name)
+        self.data_name = spec.data_name
+        self.data = None if spec.is_registered else str(spec.file)
         positive = (
             *("num_train_epochs", "train_batch_size", "gradient_accumulation_steps", "learning_rate"),
             *("checkpointing_steps", "validation_steps", "checkpoints_to_keep", "log_steps", "max_grad_norm"),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import cv2
 import pytest
 
-from ctrlgenaug.datasets import MOSMED
+from ctrlgenaug import datasets
 from ctrlgenaug.files import write_jsonl
 from ctrlgenaug.video import write_avi
+
+MOSMED = datasets.get("MosMed")
 
 
 @pytest.fixture

@@ -13,11 +13,13 @@ import cv2
 import numpy as np
 from moving import moving_clip
 
+from ctrlgenaug import datasets
 from ctrlgenaug.conditions.motion_field import motion_field
 from ctrlgenaug.conditions.trajectories import clip_seed, link, load_trajectories
-from ctrlgenaug.datasets import MOSMED
 from ctrlgenaug.files import exclusive, write_jsonl
 from ctrlgenaug.video import read_video, write_avi
+
+MOSMED = datasets.get("MosMed")
 
 SCRIPT = "extract_motion_field_trajs.py"
 CLIPS = {f"study_{i:04d}_s01": moving_clip(i, i, 2) for i in (1, 2, 3)}

@@ -17,13 +17,15 @@ from moving import moving_clip, texture
 from segment_anything import random_weights
 
 from augment.demo.weights import write_medsam
+from ctrlgenaug import datasets
 from ctrlgenaug.conditions.image_priors import Settings, extract_priors, verify_priors
 from ctrlgenaug.conditions.medsam import encode, load_encoder
-from ctrlgenaug.datasets import MOSMED
 from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import exclusive
 from ctrlgenaug.preprocessing.png import encode_png, read_png
+
+MOSMED = datasets.get("MosMed")
 
 SCRIPT = "extract_image_priors.py"
 

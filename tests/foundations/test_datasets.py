@@ -27,22 +27,22 @@ def test_names_and_ids(data_name, clip, first_frame, classes):
 
 
 def test_integer_classes_are_written_as_numbers():
-    assert datasets.MRNET.metadata_class("1") == 1
-    assert datasets.MOSMED.metadata_class("CT-1") == "CT-1"
+    assert datasets.get("MRNet").metadata_class("1") == 1
+    assert datasets.get("MosMed").metadata_class("CT-1") == "CT-1"
 
 
 def test_unknown_names_suggest_the_nearest():
     with pytest.raises(UserError, match="Did you mean MosMed?"):
         datasets.get("MosMd")
     with pytest.raises(UserError, match="'CT-9' is not a class of MosMed"):
-        datasets.MOSMED.class_id("CT-9")
+        datasets.get("MosMed").class_id("CT-9")
     with pytest.raises(UserError, match="is not named like MosMed's files"):
-        datasets.MOSMED.parse_clip("Nodule43_f16")
+        datasets.get("MosMed").parse_clip("Nodule43_f16")
 
 
 def test_folder_tells_the_data_set(tmp_path):
-    assert datasets.of_folder(tmp_path / "TUSC_video") is datasets.TUSC
-    assert datasets.of_folder(tmp_path / "ACDC_all_slices") is datasets.ACDC
+    assert datasets.of_folder(tmp_path / "TUSC_video") is datasets.get("TUSC")
+    assert datasets.of_folder(tmp_path / "ACDC_all_slices") is datasets.get("ACDC")
     with pytest.raises(UserError, match="Give --data_name"):
         datasets.of_folder(tmp_path)
 
@@ -53,7 +53,7 @@ def _metadata(folder, *rows):
 
 
 def test_clips_are_read_in_order_and_checked(tmp_path):
-    spec = datasets.MRNET
+    spec = datasets.get("MRNet")
     home = tmp_path / "MRNet"
     _metadata(
         home / spec.clips_dir,
@@ -77,4 +77,4 @@ def test_clips_are_read_in_order_and_checked(tmp_path):
 def test_tusc_rows_need_their_text(tmp_path):
     _metadata(tmp_path, {"file_name": "Nodule43_16.png", "cls": "TR4"})
     with pytest.raises(UserError, match="line 1 lacks text"):
-        list(datasets.TUSC.rows(tmp_path, "train"))
+        list(datasets.get("TUSC").rows(tmp_path, "train"))

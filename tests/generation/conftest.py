@@ -47,7 +47,7 @@ def text_world(world):
     from ctrlgenaug.conditions.trajectories import save_tracks, track
     from ctrlgenaug.files import save_npy, write_jsonl
 
-    spec, home = datasets.TUSC, world / datasets.TUSC.home
+    spec, home = datasets.get("TUSC"), world / datasets.get("TUSC").home
     rows = [{"file_name": f"{clip}.avi", "text": text, "cls": "TR4"} for clip, text in TEXTS.items()]
     write_jsonl(spec.metadata_path(home / spec.clips_dir, "train"), rows)
     field = np.zeros((7, 2, 256, 256), np.float32)

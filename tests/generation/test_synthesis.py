@@ -72,7 +72,7 @@ def test_left_out_conditions_are_what_training_dropped(world):
 
 
 def test_longer_and_shorter_clips(world):
-    spec = datasets.MOSMED
+    spec = datasets.get("MosMed")
     for number, length in ((71, 11), (72, 5)):
         field = np.zeros((length - 1, 2, 256, 256), np.float32)
         save_npy(spec.motion_path(world / "MosMedData", f"study_00{number}_s01"), field)
@@ -131,7 +131,7 @@ def test_a_device_that_is_not_there(world):
 def test_damaged_conditions_are_named(world):
     with pytest.raises(UserError, match=r"study_0099_s01\.npy: does not exist"):
         synthesiser(world).load(Sample("study_0099_s01", "CT-0", 66))
-    path = datasets.MOSMED.prior_path(world / "MosMedData", "study_0098_slice01")
+    path = datasets.get("MosMed").prior_path(world / "MosMedData", "study_0098_slice01")
     save_npy(path, np.zeros((3, 3), np.float32))
     with pytest.raises(UserError, match=r"has shape \(3, 3\), expected \(256, 64, 64\)"):
         synthesiser(world, BOTH[:1]).load(Sample("study_0098_s01", "CT-0", 66))
@@ -152,10 +152,10 @@ def test_texts_where_the_model_was_trained_with_them(tmp_path):
     (tmp_path / "training_config.yaml").write_text("caption_column: text\n")
     assert _with_text(Request(str(tmp_path), text="auto"), tusc) == (*BOTH, "text_condition")
     assert _with_text(Request(str(tmp_path), text="none"), tusc) == BOTH
-    assert _with_text(Request(str(tmp_path), text="auto"), datasets.MOSMED) == BOTH
+    assert _with_text(Request(str(tmp_path), text="auto"), datasets.get("MosMed")) == BOTH
     with pytest.raises(UserError, match="has no texts"):
-        _with_text(Request(str(tmp_path), text="metadata"), datasets.MOSMED)
-    assert _with_text(Request(str(tmp_path), text="A solid one."), datasets.MOSMED) == (
+        _with_text(Request(str(tmp_path), text="metadata"), datasets.get("MosMed"))
+    assert _with_text(Request(str(tmp_path), text="A solid one."), datasets.get("MosMed")) == (
         *BOTH,
         "text_condition",
     )

@@ -27,7 +27,7 @@ def world(tmp_path_factory):
     torch.manual_seed(0)
     AutoencoderKL(**SMALL_VAE).save_pretrained(root / "model" / "MosMed-vae-pretrained")
     model = classifiers.build("tiny", 3, input_size=32)  # the clips have 64 pixels
-    classifiers.save(root / "classifier.pth", model, "tiny", datasets.MOSMED.classes, "MosMed")
+    classifiers.save(root / "classifier.pth", model, "tiny", datasets.get("MosMed").classes, "MosMed")
     torch.save({"state_dict": model.weights()}, root / "strangers.pth")  # says neither its name nor its size
     for number, name in enumerate(NAMES):
         write_mp4(root / "synthetic" / name, clip(number - number % 4 if number % 4 == 3 else number))
@@ -74,7 +74,7 @@ def test_scores_then_filter(world, synthetic, run_script, tmp_path):
     for row in report["samples"]:
         assert row["vae_seq"] == scores[row["file"]]
         logits = plain_logits(world, read_video(synthetic / row["file"]), 32)
-        label = datasets.MOSMED.class_id(row["class"])
+        label = datasets.get("MosMed").class_id(row["class"])
         assert row["loss"] == pytest.approx(np.log(np.exp(logits).sum()) - logits[label], rel=1e-3)
     names = {row["file"] for row in report["samples"] if row["decision"] == "kept"}
     assert {path.name for path in kept.glob("*.mp4")} == names

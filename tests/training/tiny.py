@@ -28,7 +28,7 @@ def picture(cls: int, case: int, frame: int) -> np.ndarray:
 
 def make_data(root: Path, train: int = 3, test: int = 3) -> Path:
     """Writes ``root/MosMedData`` with ``train`` and ``test`` cases of one clip each; returns ``root``."""
-    spec = datasets.MOSMED
+    spec = datasets.get("MosMed")
     home = root / spec.home
     case = 0
     for split, count in (("train", train), ("test", test)):

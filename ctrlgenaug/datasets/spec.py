@@ -1,15 +1,14 @@
-"""The data sets, one small spec each: folders, classes, naming rules and sampling defaults (method, section 1).
+"""What is particular to a data set: folders, classes, naming rules and sampling defaults (method, section 1).
 
-Nothing else knows that MosMed lives in MosMedData or how a clip's name becomes its prior's. A further data set is one
-more `DatasetSpec` passed to `register`, and one reader script.
+Nothing else knows that MosMed lives in MosMedData or how a clip's name becomes its prior's. Specs come from the files
+in ``configs/data/`` and from a user's own data file (`ctrlgenaug.datasets.data_file`).
 """
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctrlgenaug.errors import UserError
@@ -17,6 +16,7 @@ from ctrlgenaug.files import check_name, read_jsonl
 
 IMAGE_SIZE = 256  # pixels, height and width of every frame
 SPLITS = ("train", "test")
+REGISTERED = Path(__file__).resolve().parents[2] / "configs" / "data"  # data files that are known by name
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class DatasetSpec:
 
     Attributes:
         data_name: its name on command lines and in configs.
-        home: its folder beside the scripts.
-        classes: class names in the order of their ids.
+        home: its folder: below the data root, or an absolute path where the data set is a user's own.
+        classes: class names in the order of their ids; empty where only clips' names tell (`with_classes_of`).
         slices_dir: step (a)'s folder of all slices or frames, below ``home`` (as are all folders here).
         frames_dir: the sampled frames.
         clips_dir: the sampled clips.
@@ -62,6 +62,8 @@ class DatasetSpec:
         has_text: whether metadata rows carry a text.
         numbered_from_one: whether the frames of a case are numbered from 1 (else by the raw data's own numbers).
         patient_tag: what ends the patient's part of a case name, where a patient has several cases.
+        published: (metric, figure) pairs of the paper's synthetic clips, where it has them.
+        file: the data file that it was read from.
     """
 
     data_name: str
@@ -85,16 +87,36 @@ class DatasetSpec:
     has_text: bool = False
     numbered_from_one: bool = True
     patient_tag: str = ""
+    published: tuple[tuple[str, float], ...] = ()
+    file: Path | None = None
+
+    @property
+    def is_registered(self) -> bool:
+        """Whether its name alone says everywhere which data set this is; else its ``file`` must be given."""
+        return self.file is None or self.file.parent == REGISTERED
 
     # --- classes -------------------------------------------------------------------------------------------------
 
     def class_id(self, cls: str | int) -> int:
         """The id of class ``cls``; a `UserError` naming the known ones if there is none."""
         if str(cls) not in self.classes:
-            raise UserError(
-                f"{cls!r} is not a class of {self.data_name}", f"Use one of {', '.join(self.classes)}"
-            )
+            remedy = f"Use one of {', '.join(self.classes)}" if self.classes else self._name_the_classes()
+            raise UserError(f"{cls!r} is not a class of {self.data_name}", remedy)
         return self.classes.index(str(cls))
+
+    def with_classes_of(self, file_names: Iterable[str]) -> DatasetSpec:
+        """This spec; where its classes are not known, with those that ``{clip}_{class}_{seed}.mp4`` names tell."""
+        if self.classes:
+            return self
+        parts = [name.rsplit(".", 1)[0].rsplit("_", 2) for name in file_names]
+        found = sorted({part[1] for part in parts if len(part) == 3 and part[1]})
+        if not found:
+            problem = f"the classes of {self.data_name} are not known, and no clip's name tells one"
+            raise UserError(problem, self._name_the_classes())
+        return replace(self, classes=tuple(found))
+
+    def _name_the_classes(self) -> str:
+        return f"Write `classes: [...]` into {self.file or 'its data file'}"
 
     def metadata_class(self, cls: str) -> str | int:
         """``cls`` as this data set's metadata files write it."""
@@ -111,6 +133,8 @@ class DatasetSpec:
         return f"{case}{self.clip_tag}{first:0{self.digits}d}"
 
     def _split(self, name: str, tag: str) -> tuple[str, int]:
+        if not tag:  # a set of which only synthetic clips are known, whose names say nothing about frames
+            return name, 0
         match = re.fullmatch(rf"(.+){re.escape(tag)}(\d+)", name)
         if match is None:
             raise UserError(
@@ -202,81 +226,3 @@ class DatasetSpec:
             path = self.metadata_path(home / self.clips_dir, split)
             raise UserError("names no clip", "Run the sampling step for this split first", path)
         return clips
-
-
-def _conventional(
-    data_name: str, home: str, classes: tuple[str, ...], clips_dir: str, **rest: object
-) -> DatasetSpec:
-    """A spec whose folders follow the method's naming: everything is ``{data_name}_...`` but the clips' folder."""
-    return DatasetSpec(
-        data_name=data_name,
-        home=home,
-        classes=classes,
-        slices_dir=str(rest.pop("slices_dir", f"{data_name}_all_slices")),
-        frames_dir=f"{data_name}_data",
-        clips_dir=clips_dir,
-        priors_dir=f"{data_name}_data_emb",
-        motion_dir=f"{data_name}_motion_field",
-        trajectories_dir=f"{data_name}_motion_field_trajectory",
-        **rest,  # type: ignore[arg-type]
-    )
-
-
-MOSMED = _conventional("MosMed", "MosMedData", ("CT-0", "CT-1", "CT-234"), "MosMed_volume")
-MRNET = _conventional("MRNet", "MRNet", ("0", "1"), "MRNet_volume", integer_classes=True)
-ACDC = _conventional(
-    "ACDC",
-    "ACDC",
-    ("NOR", "MINF", "DCM", "HCM", "RV"),
-    "ACDC_volume",
-    frames_per_clip=8,
-    clip_sampling_interval=0,
-    max_clips=2,
-    patient_tag="_frame",
-)
-TUSC = _conventional(
-    "TUSC",
-    "TUSC",
-    ("TR2-3", "TR4", "TR5"),
-    "TUSC_video",
-    slices_dir="TUSC_all_images_consecutive",
-    frame_tag="_",
-    clip_tag="_f",
-    digits=0,
-    max_clips=4,
-    pad_short_cases=False,
-    has_text=True,
-    numbered_from_one=False,
-)
-
-_REGISTRY = {spec.data_name: spec for spec in (MOSMED, MRNET, ACDC, TUSC)}
-
-
-def register(spec: DatasetSpec) -> DatasetSpec:
-    """Adds a data set, so that every script accepts its ``--data_name``."""
-    _REGISTRY[spec.data_name] = spec
-    return spec
-
-
-def data_names() -> list[str]:
-    """The names of all known data sets."""
-    return list(_REGISTRY)
-
-
-def get(data_name: str) -> DatasetSpec:
-    """The spec called ``data_name`` (upper or lower case); a `UserError` with the nearest name if there is none."""
-    by_lower = {name.lower(): spec for name, spec in _REGISTRY.items()}
-    if data_name.lower() in by_lower:
-        return by_lower[data_name.lower()]
-    near = difflib.get_close_matches(data_name.lower(), by_lower, n=1)
-    hint = f"Did you mean {by_lower[near[0]].data_name}? " if near else ""
-    raise UserError(f"{data_name!r} is not a known data set", f"{hint}Known: {', '.join(_REGISTRY)}")
-
-
-def of_folder(folder: str | Path) -> DatasetSpec:
-    """The spec whose frames, clips or slices folder is called like ``folder``; a `UserError` if none is."""
-    name = Path(folder).resolve().name
-    for spec in _REGISTRY.values():
-        if name in (spec.clips_dir, spec.frames_dir, spec.slices_dir, spec.home):
-            return spec
-    raise UserError("does not belong to a known data set", "Give --data_name", folder)
