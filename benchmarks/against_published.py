@@ -37,6 +37,7 @@ EXAMPLE = (
 )
 UNET_CALL = Path(__file__).resolve().parent / "unet_call.py"
 CASES = {"MosMed": 15, "MRNet": 24, "ACDC": 10, "TUSC": 9}
+ROOT_FILES = ("database", "dataset.hdf5", "metadata.csv")
 HOMES = {"MosMed": "MosMedData", "MRNet": "MRNet", "ACDC": "ACDC", "TUSC": "TUSC"}
 
 
@@ -183,6 +184,9 @@ def main() -> int:
             if any(data_name in title for title in chosen):
                 draw_phantoms(works["ours"], data_name)
                 shutil.copytree(works["ours"] / home, works["published"] / home)
+                for name in ROOT_FILES:  # the published scripts look for these in the working folder itself
+                    if (raw := works["published"] / home / name).exists():
+                        (works["published"] / name).symlink_to(raw)
         for title, measure in chosen.items():
             seconds: dict[str, list[float]] = {side.name: [] for side in sides}
             for _ in range(1 if "UNet" in title else options.rounds):
