@@ -11,7 +11,7 @@ from typing import Any
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import write_json
-from ctrlgenaug.preprocessing import ledger
+from ctrlgenaug.preprocessing import ledger, notes
 from ctrlgenaug.steps import Outcome, for_each_case
 
 SKIPPED = "skipped.json"  # {case: reason} of the last run's bad cases, beside the files of the good ones
@@ -134,6 +134,7 @@ def work_through(
             strict=strict,
             description=description,
         )
+    notes.tell(outcome.results.values())
     for case, reason in rejected.items():
         print(f"skipped {case}: {reason}")
     finished = ledger.entries(folder)
@@ -155,10 +156,12 @@ def _work_and_record(
     made_from: Any,
     old: dict[str, Any] | None,
     arguments: tuple[Any, ...],
-) -> None:
+) -> list[str]:
+    notes.taken()  # those of a case that failed are nobody's
     files = work(root, case, *arguments)
     ledger.remove_stale(root, old, files)
     ledger.record(folder, {"case": case.name, "made_from": made_from, "files": files})
+    return notes.taken()
 
 
 def summary(spec: DatasetSpec, table: Mapping[tuple[str, str], Mapping[str, int]]) -> str:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,14 @@ from ctrlgenaug.files import exclusive, write_jsonl
 from ctrlgenaug.preprocessing import batch, ledger
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.png import read_png
+from ctrlgenaug.preprocessing.published_split import GivenSplit, read_split
 from ctrlgenaug.preprocessing.raw_files import find
 from ctrlgenaug.preprocessing.sampling import Sampling, uniform_clips
 from ctrlgenaug.video import write_avi
 
 
 def read_cases(spec: DatasetSpec, folder: Path, split: str) -> list[Case]:
-    """The cases that the metadata of ``split`` in ``folder`` list, in order; their sources are their frames."""
+    """The cases that the metadata of ``split`` in ``folder`` list, in order; their sources: their frames, ascending."""
     cases: dict[str, Case] = {}
     for row in spec.rows(folder, split):
         name, _ = spec.parse_frame(row.name)
@@ -38,7 +39,13 @@ def read_cases(spec: DatasetSpec, folder: Path, split: str) -> list[Case]:
             )
         sources = (*cases[name].sources, frame) if name in cases else (frame,)
         cases[name] = Case(name, split, row.cls, sources, row.text)
-    return list(cases.values())
+
+    def number(path: Path) -> int:
+        return spec.parse_frame(path.stem)[1]
+
+    return [
+        dataclasses.replace(case, sources=tuple(sorted(case.sources, key=number))) for case in cases.values()
+    ]
 
 
 def sample(
@@ -49,6 +56,7 @@ def sample(
     splits: Sequence[str] = SPLITS,
     num_workers: int = 1,
     strict: bool = False,
+    given: GivenSplit | None = None,
     next_step: str = "",
 ) -> int:
     """Cuts clips from the frames in ``folder`` and writes them, and the frames they hold, into the folders beside it.
@@ -60,6 +68,7 @@ def sample(
         splits: which splits to do.
         num_workers: processes; the output does not depend on it.
         strict: stop at the first bad case.
+        given: a split whose order the metadata's rows take.
         next_step: the command to name at the end.
 
     Returns:
@@ -86,7 +95,7 @@ def sample(
             locks.enter_context(exclusive(place))
         done = batch.work_through(
             cases,
-            {case.name: [_fingerprint(case, stats), asdict(sampling)] for case in cases},
+            {case.name: [_fingerprint(case, stats), dataclasses.asdict(sampling)] for case in cases},
             _sample_case,
             lambda case: (spec, sampling),
             folder=clips_dir,
@@ -101,12 +110,12 @@ def sample(
         _remove_departed(clips_dir, home, {case.name for case in everything})
         for split in splits:
             for place in (frames_dir, clips_dir):
-                rows = [
-                    case.row(spec, name)
-                    for case in done.of_split(split)
-                    for name in _files_in(place.name, done.files[case.name])
-                ]
-                write_jsonl(spec.metadata_path(place, split), rows)
+                rows, case_of = [], {}
+                for case in done.of_split(split):
+                    for name in _files_in(place.name, done.files[case.name]):
+                        rows.append(case.row(spec, name))
+                        case_of[Path(name).stem] = case.name
+                write_jsonl(spec.metadata_path(place, split), given.rows(rows, case_of) if given else rows)
     return _report(spec, done, sampling, clips_dir, next_step)
 
 
@@ -231,6 +240,13 @@ def main(spec: DatasetSpec, script: str, folder_flag: str = "--all_slices_dir") 
         group.add_argument(
             f"--{name}", type=int, default=getattr(spec, name), help=f"{meaning} (default: %(default)s)"
         )
+    parser.add_argument(
+        "--published_split",
+        nargs="+",
+        metavar="FILE",
+        help="somebody else's train_metadata.jsonl and test_metadata.jsonl of clips (or their folder): the rows take "
+        "their order",
+    )
     steps.add_batch_options(parser)
     arguments = parser.parse_args()
     sampling = Sampling(
@@ -247,5 +263,6 @@ def main(spec: DatasetSpec, script: str, folder_flag: str = "--all_slices_dir") 
         splits=SPLITS if arguments.mode == "both" else (arguments.mode,),
         num_workers=arguments.num_workers,
         strict=arguments.strict,
+        given=read_split(spec, arguments.published_split) if arguments.published_split else None,
         next_step=f"extract_image_priors.py and extract_motion_field_trajs.py --clip_data_dir {spec.clips_dir}",
     )

@@ -15,8 +15,10 @@ from ctrlgenaug.files import exclusive, write_jsonl
 from ctrlgenaug.preprocessing import batch, ledger
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.png import encode_png
+from ctrlgenaug.preprocessing.published_split import GivenSplit
 
-Reader = Callable[[Case], Mapping[int, np.ndarray]]
+# {frame number: (256, 256) uint8, or the bytes of a PNG of that}, numbers ascending
+Reader = Callable[[Case], Mapping[int, np.ndarray | bytes]]
 
 
 def extract(
@@ -27,6 +29,7 @@ def extract(
     *,
     settings: Mapping[str, Any] | None = None,
     rejected: Mapping[str, str] | None = None,
+    given: GivenSplit | None = None,
     num_workers: int = 1,
     strict: bool = False,
     next_step: str = "",
@@ -38,11 +41,12 @@ def extract(
     Args:
         spec: the data set.
         cases: in the split's order.
-        read: ``read(case)`` gives {frame number: (256, 256) uint8}, numbers ascending. It is sent to other
-            processes, so it must be a module-level function, or a `functools.partial` of one.
+        read: a `Reader`. It is sent to other processes, so it must be a module-level function, or a
+            `functools.partial` of one.
         output: the folder to write.
         settings: options that change the frames (JSON values): other ones mean that all is read again.
         rejected: cases known to be bad beforehand, with the reason.
+        given: a split whose order the metadata's rows take.
         num_workers: processes; the output does not depend on it.
         strict: stop at the first bad case.
         next_step: the command to name at the end.
@@ -68,14 +72,14 @@ def extract(
             description=f"reading {spec.data_name}",
         )
         for split in SPLITS:
-            rows = [
-                case.row(spec, name)
-                for case in done.of_split(split)
+            rows, case_of = [], {}
+            for case in done.of_split(split):
                 for name in sorted(
                     done.files[case.name], key=lambda name: spec.parse_frame(Path(name).stem)[1]
-                )
-            ]
-            write_jsonl(spec.metadata_path(output, split), rows)
+                ):
+                    rows.append(case.row(spec, name))
+                    case_of[Path(name).stem] = case.name
+            write_jsonl(spec.metadata_path(output, split), given.rows(rows, case_of) if given else rows)
     return report(spec, done, output, "frames", next_step)
 
 
@@ -99,7 +103,8 @@ def _extract_case(root: Path, case: Case, spec: DatasetSpec, read: Reader) -> di
         raise UserError("holds no frame", "Check the file", case.sources[0])
     encoded = {}
     for number, frame in frames.items():
-        if frame.shape != (IMAGE_SIZE, IMAGE_SIZE):
+        if isinstance(frame, np.ndarray) and frame.shape != (IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"the reader gave a frame of shape {frame.shape}")
-        encoded[f"{spec.frame_name(case.name, number)}.png"] = encode_png(frame)
+        name = f"{spec.frame_name(case.name, number)}.png"
+        encoded[name] = frame if isinstance(frame, bytes) else encode_png(frame)
     return {name: ledger.write_unsynced(root / name, data) for name, data in encoded.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cc3d
 import cv2
 import numpy as np
@@ -11,6 +13,8 @@ from ctrlgenaug.datasets import IMAGE_SIZE
 
 def hu_window(voxels: np.ndarray, low: float = -1000, high: float = 400) -> np.ndarray:
     """Hounsfield units clipped to [low, high] and scaled to [0, 1], float32."""
+    if voxels.dtype.kind == "u":  # the window's lower end lies outside unsigned types
+        voxels = voxels.astype(np.int64 if voxels.dtype.itemsize > 2 else np.int32)
     return ((np.clip(voxels, low, high) - low) / (high - low)).astype(np.float32)
 
 
@@ -35,8 +39,16 @@ def to_bytes(unit: np.ndarray) -> np.ndarray:
     return (unit * 255).astype(np.uint8)
 
 
-def percentile_window(voxels: np.ndarray, low: float = 0.5, high: float = 99.5) -> np.ndarray:
+def percentile_window(
+    voxels: np.ndarray, low: float = 0.5, high: float = 99.5, planes: Sequence[int] | np.ndarray | None = None
+) -> np.ndarray:
     """MR intensities to uint8: clipped to two percentiles of the voxels above 0, min..max to 0..255, 0 stays 0.
+
+    Args:
+        voxels: (n, H, W).
+        low: percentile that becomes 0.
+        high: percentile that becomes 255.
+        planes: which of the n to return; the window is always that of all. None: all.
 
     Raises:
         ValueError: no voxel is above 0, or all are equal after clipping.
@@ -44,13 +56,22 @@ def percentile_window(voxels: np.ndarray, low: float = 0.5, high: float = 99.5) 
     positive = voxels[voxels > 0]
     if not positive.size:
         raise ValueError("no voxel is above 0")
-    clipped = np.clip(voxels, np.percentile(positive, low), np.percentile(positive, high))
-    least, most = clipped.min(), clipped.max()
-    if least == most:
+    bottom, top = np.percentile(positive, [low, high])
+    lowest, highest = voxels.min(), voxels.max()
+    least, greatest = np.clip(lowest, bottom, top), np.clip(highest, bottom, top)
+    if least == greatest:
         raise ValueError("all voxels are equal")
-    scaled = (clipped - least) / (most - least) * 255.0
-    scaled[voxels == 0] = 0
-    return scaled.astype(np.uint8)
+
+    def scaled(values: np.ndarray) -> np.ndarray:
+        grey = (np.clip(values, bottom, top) - least) / (greatest - least) * 255.0
+        grey[values == 0] = 0
+        return grey.astype(np.uint8)
+
+    chosen = voxels if planes is None else voxels[planes]
+    values = int(highest) - int(lowest) + 1
+    if voxels.dtype.kind in "iu" and values < chosen.size:  # each grey value is scaled once
+        return scaled(np.arange(int(lowest), int(highest) + 1))[chosen.astype(np.int64) - int(lowest)]
+    return scaled(chosen)
 
 
 def without_small_parts(labels: np.ndarray, voxels: int = 1000, pixels: int = 100) -> np.ndarray:
@@ -75,31 +96,43 @@ def square_frame(image: np.ndarray, size: int = IMAGE_SIZE) -> np.ndarray:
     return cv2.resize(pad_to_square(image), (size, size), interpolation=cv2.INTER_LINEAR)
 
 
-def clean_lesion_mask(mask: np.ndarray, threshold: int = 128, speck: int = 150) -> np.ndarray:
-    """A lesion mask (H, W) uint8 as bool: thresholded where it is not in {0, 255}, small further components erased.
+Box = tuple[slice, slice]  # rows and columns of a part of a picture
+
+
+def lesion_box(mask: np.ndarray, threshold: int = 128, speck: int = 150) -> Box:
+    """The bounding box of a lesion.
 
     Args:
-        mask: as stored.
-        threshold: smallest value that counts as lesion.
-        speck: components other than the largest go if they have at most this many pixels (8-connected).
-    """
-    lesion = mask >= threshold  # for masks in {0, 255} this changes nothing
-    parts = cc3d.connected_components(lesion, connectivity=8)
-    sizes = np.bincount(parts.ravel())[1:]
-    for part in np.argsort(-sizes, kind="stable")[1:]:
-        if sizes[part] <= speck:
-            lesion[parts == part + 1] = False
-    return lesion
-
-
-def crop_to_lesion(image: np.ndarray, lesion: np.ndarray, margin: int = 5) -> np.ndarray:
-    """``image`` (H, W) within the bounding box of ``lesion`` plus ``margin`` pixels on each side, clipped to the image.
+        mask: (H, W) uint8 as stored.
+        threshold: values above it are lesion (in masks of 0 and 255 alone that changes nothing).
+        speck: components other than the largest do not count if they have at most this many pixels (8-connected).
 
     Raises:
-        ValueError: the lesion is empty.
+        ValueError: the mask is empty.
     """
+    lesion = mask > threshold
     rows, columns = np.flatnonzero(lesion.any(1)), np.flatnonzero(lesion.any(0))
     if not len(rows):
         raise ValueError("the mask is empty")
-    top, left = max(rows[0] - margin, 0), max(columns[0] - margin, 0)
-    return image[top : rows[-1] + margin + 1, left : columns[-1] + margin + 1]
+    top, left = rows[0], columns[0]
+    part = lesion[top : rows[-1] + 1, left : columns[-1] + 1].view(np.uint8)
+    stats = cv2.connectedComponentsWithStats(part, connectivity=8)[2][1:]  # without the background
+    sizes = stats[:, cv2.CC_STAT_AREA]
+    kept = stats[(sizes > speck) | (np.arange(len(sizes)) == np.argmax(sizes))]
+    first = kept[:, [cv2.CC_STAT_TOP, cv2.CC_STAT_LEFT]].min(0)
+    end = (
+        kept[:, [cv2.CC_STAT_TOP, cv2.CC_STAT_LEFT]] + kept[:, [cv2.CC_STAT_HEIGHT, cv2.CC_STAT_WIDTH]]
+    ).max(0)
+    return slice(int(top + first[0]), int(top + end[0])), slice(int(left + first[1]), int(left + end[1]))
+
+
+def with_margin(box: Box, shape: tuple[int, ...], margin: int = 5) -> Box:
+    """``box`` and ``margin`` pixels around it, within a picture of ``shape``.
+
+    The published crop ends one pixel earlier at the bottom and on the right than at the top and on the left: its last
+    row and column are counted as the end (method, section 2).
+    """
+    return tuple(  # type: ignore[return-value]
+        slice(max(side.start - margin, 0), min(max(side.stop - 1 + margin, side.start + 1), size))
+        for side, size in zip(box, shape, strict=True)
+    )

@@ -1,8 +1,34 @@
-"""Where a data set's raw files are: in the working directory, or in the data set's home below it."""
+"""Raw files: where they are, which names in a folder count, and what a file may claim to hold.
+
+What a raw file claims is untrusted: a header of 352 bytes can ask for 17 GB. Every reader asks `check_claim` before it
+allocates.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Iterator
 from pathlib import Path
+
+from ctrlgenaug.errors import UserError
+
+# What file managers, archivers, editors and office programs leave in folders; no raw data.
+LITTER = {
+    "__macosx", "thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "@eadir", "#recycle", "$recycle.bin",
+    "lost+found", "__pycache__", "system volume information",
+}  # fmt: skip
+MOST_BYTES = (
+    "CTRLGENAUG_MOST_BYTES"  # environment variable: another limit for one case's grey values in memory
+)
+DEFAULT_MOST_BYTES = 2 << 30
+MOST_PIXELS = 1 << 26  # of one picture: 8192 x 8192
+UNPACKED_BYTES, UNPACKED_TIMES = 256 << 20, 200  # a larger scan never shrinks to less than a 200th
+
+
+def is_litter(name: str) -> bool:
+    """Whether a file or folder of this name is no data: hidden (``._x``, ``.ipynb_checkpoints``) or `LITTER`."""
+    return name.startswith((".", "~$")) or name.lower() in LITTER
 
 
 def find(name: str | Path, home: str) -> Path:
@@ -16,3 +42,108 @@ def find(name: str | Path, home: str) -> Path:
         return path
     print(f"using {below}")
     return below
+
+
+def below(root: Path, name: str) -> Path:
+    """``root/name`` for a ``name`` from a table, which must not climb out; links inside the root are normal.
+
+    A leading slash stands for the root (as in MosMedData's registry), and backslashes for slashes.
+    """
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+    if not parts or ".." in parts or "\0" in name:
+        raise UserError(f"{name!r} leaves the data folder", "Mend the entry")
+    return root.joinpath(*parts)
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """All files below ``folder`` in the order of their names, without litter; links are followed, loops are not.
+
+    Raises:
+        UserError: ``folder`` is no folder.
+    """
+    if not folder.is_dir():
+        raise UserError("is not a folder", "Check the path", folder)
+    yield from _walk(folder, set())
+
+
+def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
+    status = folder.stat()
+    if (status.st_dev, status.st_ino) in seen:
+        return
+    seen = seen | {(status.st_dev, status.st_ino)}
+    for name in sorted(os.listdir(folder)):
+        if is_litter(name):
+            continue
+        path = folder / name
+        if path.is_dir():
+            yield from _walk(path, seen)
+        else:
+            yield path
+
+
+def check_file(path: str | Path, remedy: str = "Copy it again") -> int:
+    """The size in bytes of a regular file that holds something.
+
+    Raises:
+        UserError: missing, empty, a folder, a pipe or another special file (which would wait for ever), or of a name
+            that is no UTF-8 (which image libraries crash on).
+    """
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise UserError("has a name that is not UTF-8", "Rename it", repr(os.fspath(path))) from None
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise UserError(
+            "does not exist", "Add the file, or remove it from the table that names it", path
+        ) from None
+    except OSError as error:
+        raise UserError(f"cannot be read ({error.strerror})", remedy, path) from None
+    if not stat.S_ISREG(status.st_mode):
+        what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise UserError(f"is {what}", "Put the file itself there", path)
+    if not status.st_size:
+        raise UserError("is empty (0 bytes)", remedy, path)
+    return status.st_size
+
+
+def most_bytes() -> int:
+    """The most memory that the grey values of one case may take."""
+    text = os.environ.get(MOST_BYTES, "")
+    return int(text) if text.isdigit() and int(text) else DEFAULT_MOST_BYTES
+
+
+def check_claim(path: str | Path, claimed: int, stored: int, *, packed: bool) -> None:
+    """A `UserError` where a file claims more grey values than it can hold, or than anybody wants in memory.
+
+    Args:
+        path: the file.
+        claimed: bytes of grey values that its header asks for.
+        stored: bytes that the file has.
+        packed: whether they are compressed.
+    """
+    if claimed > most_bytes():
+        problem = f"claims {claimed / 2**30:.1f} GB of grey values"
+        raise UserError(problem, f"Check the file; {MOST_BYTES} sets another limit than {most_bytes()}", path)
+    if not packed and claimed > stored:
+        problem = f"is damaged or truncated: it claims {claimed} bytes of grey values, but has {stored}"
+        raise UserError(problem, "Copy it again", path)
+    if packed and claimed > UNPACKED_BYTES and claimed > UNPACKED_TIMES * stored:
+        problem = f"claims {claimed} bytes of grey values in a file of {stored}: no scan shrinks so far"
+        raise UserError(problem, "Copy it again", path)
+
+
+def check_picture(path: str | Path, height: int, width: int) -> None:
+    """A `UserError` where one picture claims more than `MOST_PIXELS`, or nothing."""
+    if not 0 < height * width <= MOST_PIXELS:
+        raise UserError(f"claims {width} x {height} pixels", "Copy it again, or scale it down", path)
+
+
+def reject_all(rows: int, rejected: dict[str, str], source: str | Path) -> None:
+    """Where nothing is left to read, a `UserError` that gives the reasons first."""
+    if rows or not rejected:
+        return
+    reasons = list(dict.fromkeys(rejected.values()))
+    shown = "; ".join(reason.rstrip(".") for reason in reasons[:3]) + ("; ..." if len(reasons) > 3 else "")
+    raise UserError(f"none of {len(rejected)} entries can be used: {shown}", "Mend these first", source)

@@ -1,6 +1,5 @@
-"""Small phantom data sets, made once, and the reader scripts as modules."""
+"""Small phantom data sets, made once."""
 
-import importlib.util
 import shutil
 
 import pytest
@@ -29,19 +28,6 @@ WRITERS = {
         "TUSC/sample_videos.py": ("TUSC_video", "TUSC_data"),
     },
 }
-
-
-@pytest.fixture(scope="session")
-def reader(repository):
-    """``reader("MosMedData/extract_all_slices.py")``: a script as a module."""
-
-    def load(script):
-        spec = importlib.util.spec_from_file_location(script.replace("/", "_")[:-3], repository / script)
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctrlgenaug.preprocessing import images
+from ctrlgenaug.preprocessing.readers import mosmed
 
 RANDOM = np.random.default_rng(0)
 
 
-def test_chest_slices_equal_scipys_rotation_and_zoom_at_real_size(reader):
+def test_chest_slices_equal_scipys_rotation_and_zoom_at_real_size():
     volume = RANDOM.integers(-1500, 1500, (512, 512, 3)).astype(np.int16)
     unit = volume.astype(float)
     unit[unit < -1000] = -1000
@@ -20,7 +21,7 @@ def test_chest_slices_equal_scipys_rotation_and_zoom_at_real_size(reader):
     unit = ((unit + 1000) / 1400).astype(np.float32)
     turned = scipy.ndimage.rotate(unit, 90, reshape=False)
     expected = (scipy.ndimage.zoom(turned, (0.5, 0.5, 1), order=1) * 255).astype(np.uint8)
-    ours = reader("MosMedData/extract_all_slices.py").slices(volume)
+    ours = mosmed.slices(volume)
     assert list(ours) == [1, 2, 3]
     for i in range(3):
         # scipy's spline leaves an error of 1e-7, which decides a truncation once in a hundred thousand pixels
@@ -113,20 +114,18 @@ def test_lesion_masks():
     mask = np.zeros((100, 120), np.uint8)
     mask[40:70, 50:90] = 255
     mask[5:15, 5:20] = 255  # 150 pixels: erased
-    assert images.clean_lesion_mask(mask).sum() == 1200
-    mask[15, 5] = 255  # 151 pixels: kept
-    assert images.clean_lesion_mask(mask).sum() == 1351
-    grey = np.full((20, 20), 127, np.uint8)
-    grey[5:10, 5:10] = 128
-    assert images.clean_lesion_mask(grey).sum() == 25
-
-
-def test_crop_has_a_margin_of_five_within_the_image():
-    image = np.arange(100 * 120, dtype=np.int32).reshape(100, 120)
-    lesion = np.zeros((100, 120), bool)
-    lesion[40:70, 50:90] = True
-    np.testing.assert_array_equal(images.crop_to_lesion(image, lesion), image[35:75, 45:95])
-    lesion[2, 118] = True
-    np.testing.assert_array_equal(images.crop_to_lesion(image, lesion), image[0:75, 45:120])
+    assert images.lesion_box(mask) == (slice(40, 70), slice(50, 90))
+    mask[5:15, 20] = 255  # 160 pixels: kept
+    assert images.lesion_box(mask) == (slice(5, 70), slice(5, 90))
+    mask = np.zeros((100, 120), np.uint8)
+    mask[40:70, 50:90] = 200
+    mask[38:40, 50:90] = 128  # not above the threshold
+    assert images.lesion_box(mask) == (slice(40, 70), slice(50, 90))
     with pytest.raises(ValueError, match="empty"):
-        images.crop_to_lesion(image, np.zeros_like(lesion))
+        images.lesion_box(np.full((10, 10), 128, np.uint8))
+
+
+def test_crop_has_a_margin_of_five_within_the_image_and_an_exclusive_end():
+    box = images.with_margin((slice(40, 70), slice(50, 90)), (100, 120))
+    assert box == (slice(35, 74), slice(45, 94))  # rows 40 to 69 and columns 50 to 89 are lesion
+    assert images.with_margin((slice(2, 98), slice(0, 120)), (100, 120)) == (slice(0, 100), slice(0, 120))

@@ -12,6 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing.png import read_png
+from ctrlgenaug.preprocessing.readers import mosmed as mosmed_reader
 from ctrlgenaug.video import read_video
 
 EXTRACT, SAMPLE = "MosMedData/extract_all_slices.py", "MosMedData/sample_sequences.py"
@@ -36,7 +37,7 @@ def mosmed(finished):
     return finished("MosMed")
 
 
-def test_every_slice_and_every_clip_is_there_and_right(mosmed, reader):
+def test_every_slice_and_every_clip_is_there_and_right(mosmed):
     registry = pandas.read_excel(mosmed / "dataset_registry.xlsx")
     merged = [
         "CT-234" if category in ("CT-2", "CT-3", "CT-4") else category for category in registry["category"]
@@ -48,7 +49,7 @@ def test_every_slice_and_every_clip_is_there_and_right(mosmed, reader):
             path = mosmed / registry["study_file"][i][1:]
             volume = np.asarray(nibabel.load(path).dataobj)
             case, n = path.name[: -len(".nii.gz")], volume.shape[2]
-            expected = reader(EXTRACT).slices(volume)
+            expected = mosmed_reader.slices(volume)
             stored = [
                 read_png(mosmed / "MosMed_all_slices" / f"{case}_slice{k:02d}.png") for k in range(1, n + 1)
             ]
@@ -76,7 +77,7 @@ def test_slices_stand_upright(mosmed):
     assert rows_.mean() > 128 and abs(columns.mean() - 128) < 20
 
 
-def test_the_published_split_of_1110_studies(tmp_path, reader):
+def test_the_published_split_of_1110_studies(tmp_path):
     counts = {"CT-0": 254, "CT-1": 684, "CT-2": 125, "CT-3": 45, "CT-4": 2}
     categories = [category for category, count in counts.items() for _ in range(count)]
     table = pandas.DataFrame(
@@ -92,7 +93,7 @@ def test_the_published_split_of_1110_studies(tmp_path, reader):
     merged = ["CT-234" if c in ("CT-2", "CT-3", "CT-4") else c for c in categories]
     train, test = train_test_split(list(range(1110)), test_size=0.2, random_state=33, stratify=merged)
     for name in ("registry.csv", "registry.xlsx"):
-        cases, rejected = reader(EXTRACT).read_registry(tmp_path / name, tmp_path)
+        cases, rejected = mosmed_reader.read_registry(tmp_path / name, tmp_path)
         assert not rejected and len(cases) == 1110
         assert [case.name for case in cases] == [f"study_{i + 1:04d}" for i in train + test]
         assert [case.split for case in cases] == ["train"] * 888 + ["test"] * 222
@@ -204,13 +205,13 @@ def test_bad_studies_are_skipped_and_counted(phantom, run_script):
         (np.arange(256 * 256 * 2, dtype=np.int16).reshape(256, 256, 2), "256 x 256 pixels, not 512 x 512"),
     ],
 )  # fmt: skip
-def test_volumes_that_are_no_chest_ct(voxels, message, tmp_path, reader):
+def test_volumes_that_are_no_chest_ct(voxels, message, tmp_path):
     from ctrlgenaug.preprocessing.batch import Case
 
     path = tmp_path / "study_0001.nii.gz"
     nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
     with pytest.raises(UserError, match=message):
-        reader(EXTRACT).read_study(Case("study_0001", "train", "CT-0", (path,)))
+        mosmed_reader.read_study(Case("study_0001", "train", "CT-0", (path,)))
 
 
 def test_one_nan_voxel_is_enough(tmp_path):

@@ -13,10 +13,10 @@ import SimpleITK
 from sklearn.model_selection import train_test_split
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.preprocessing import tirads
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.images import percentile_window, square_frame, without_small_parts
 from ctrlgenaug.preprocessing.png import read_png
+from ctrlgenaug.preprocessing.readers import mrnet, tirads, tusc
 from ctrlgenaug.preprocessing.sampling import Sampling, uniform_clips
 from ctrlgenaug.video import read_video
 
@@ -69,11 +69,11 @@ def test_mrnet_from_series_to_clips(phantom, run_script):
         (np.zeros((256, 256), np.uint8), "has shape"),
     ],
 )
-def test_mrnet_series_that_are_refused(array, message, tmp_path, reader):
+def test_mrnet_series_that_are_refused(array, message, tmp_path):
     path = tmp_path / "0000.npy"
     np.save(path, array)
     with pytest.raises(UserError, match=re.escape(message)):
-        reader(MRNET).read_series(Case("0000", "train", "0", (path,)))
+        mrnet.read_series(Case("0000", "train", "0", (path,)))
 
 
 def test_mrnet_tables_that_do_not_fit(phantom, run_script):
@@ -148,14 +148,14 @@ def test_acdc_patients_that_are_skipped(phantom, run_script):
 
 def plain_crop(image, mask):
     """Section 2 in plain steps, with OpenCV's components."""
-    lesion = (mask >= 128).astype(np.uint8)
+    lesion = (mask > 128).astype(np.uint8)
     count, parts, stats, _ = cv2.connectedComponentsWithStats(lesion, connectivity=8)
     areas = sorted(((stats[i, cv2.CC_STAT_AREA], i) for i in range(1, count)), reverse=True)
     for area, i in areas[1:]:
         if area <= 150:
             lesion[parts == i] = 0
     ys, xs = np.nonzero(lesion)
-    crop = image[max(ys.min() - 5, 0) : ys.max() + 6, max(xs.min() - 5, 0) : xs.max() + 6]
+    crop = image[max(ys.min() - 5, 0) : ys.max() + 5, max(xs.min() - 5, 0) : xs.max() + 5]
     side = max(crop.shape)
     square = np.zeros((side, side), np.uint8)
     top, left = (side - crop.shape[0]) // 2, (side - crop.shape[1]) // 2
@@ -226,8 +226,8 @@ def test_tusc_descriptions():
         tirads.describe(codes("2", "2", "0", "7", "4"))
 
 
-def test_tusc_consecutive_runs(reader, tmp_path):
-    consecutive = reader("TUSC/save_all_consecutive_images.py").consecutive
+def test_tusc_consecutive_runs(tmp_path):
+    consecutive = tusc.consecutive
 
     def kept(nodule, *frames):
         paths = tuple(tmp_path / f"{nodule}_{frame}.png" for frame in frames)
@@ -272,7 +272,7 @@ def test_tusc_nodules_that_are_skipped(phantom, run_script):
         ),
     ],
 )
-def test_tusc_files_that_are_refused(spoil, message, reader, tmp_path):
+def test_tusc_files_that_are_refused(spoil, message, tmp_path):
     path = tmp_path / "dataset.hdf5"
     with h5py.File(path, "w") as films:
         for name in ("image", "mask"):
@@ -280,10 +280,10 @@ def test_tusc_files_that_are_refused(spoil, message, reader, tmp_path):
         for name in ("annot_id", "frame_num"):
             films.create_dataset(name, (5,), "S8")
         spoil(films)
-    with pytest.raises(UserError, match=message), reader(TUSC).open_films(path):
+    with pytest.raises(UserError, match=message), tusc.open_films(path):
         pass
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(UserError, match="not a whole HDF5 file"), reader(TUSC).open_films(path):
+    with pytest.raises(UserError, match="not a whole HDF5 file"), tusc.open_films(path):
         pass
 
 

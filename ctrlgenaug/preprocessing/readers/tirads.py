@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctrlgenaug import datasets
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.preprocessing.raw_files import reject_all
 from ctrlgenaug.preprocessing.tables import read_table, require_columns, stratified_split
 
-CLASS_OF = {2: "TR2-3", 3: "TR2-3", 4: "TR4", 5: "TR5"}
 EXCLUDED_LEVEL = 1  # one nodule only (number 8): no class can be learnt from it
 
 TERMS = {
@@ -83,14 +84,17 @@ def read_nodules(path: str | Path) -> tuple[list[Nodule], dict[str, str]]:
     Raises:
         UserError: no table, missing columns, a nodule twice, or too few nodules to split.
     """
-    table = read_table(path)
-    require_columns(table, ("annot_id", *(f"ti-rads_{feature}" for feature in TERMS), "ti-rads_level"), path)
+    columns = ("annot_id", *(f"ti-rads_{feature}" for feature in TERMS), "ti-rads_level")
+    data = datasets.data_file(datasets.get("TUSC"))
+    class_of = {cls: cls for cls in data.classes} | data.class_of  # TR4 -> TR4, TR2 -> TR2-3
+    table = read_table(path, columns=columns)
+    require_columns(table, columns, path)
     rows, rejected = [], {}
     for line, row in enumerate(table.to_dict("records"), start=2):
         level = row["ti-rads_level"].upper().removeprefix("TR")
         try:
             number = nodule_number(row["annot_id"])
-            if not _is_integer(level) or int(float(level)) not in (EXCLUDED_LEVEL, *CLASS_OF):
+            if not _is_integer(level) or not 1 <= int(float(level)) <= 5:
                 raise ValueError(f"ti-rads_level is {row['ti-rads_level']!r}, known are 1 to 5")
         except ValueError as error:
             rejected[f"line {line} of {Path(path).name}"] = f"{path}: {error}. Mend the line."
@@ -101,12 +105,15 @@ def read_nodules(path: str | Path) -> tuple[list[Nodule], dict[str, str]]:
             text, problem = describe(row), ""
         except ValueError as error:
             text, problem = "", f"{path}: {error}. Mend line {line}."
-        rows.append((number, CLASS_OF[int(float(level))], text, problem))
+        rows.append((number, class_of[f"TR{int(float(level))}"], text, problem))
     if len({number for number, *_ in rows}) < len(rows):
         numbers = [number for number, *_ in rows]
         twice = sorted({number for number in numbers if numbers.count(number) > 1})
         raise UserError(f"lists nodule {twice[0]} more than once", "Keep one line of each nodule", path)
-    train, test = stratified_split([cls for _, cls, _, _ in rows], 0.3, 3407, path)
+    reject_all(len(rows), rejected, path)
+    train, test = stratified_split(
+        [cls for _, cls, _, _ in rows], data.split.test_fraction, data.split.seed, path
+    )
     return [
         Nodule(rows[i][0], rows[i][1], split, *rows[i][2:])
         for split, indices in (("train", train), ("test", test))
