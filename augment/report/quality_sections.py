@@ -195,8 +195,9 @@ def classifiers_section(places: Places) -> Section:
         section.blocks.append(
             picture(folder / "confusion_matrix.png", f"{folder}: confusion on the test split")
         )
-        if found["strangers"]:
-            section.blocks.append(Notice(f"{folder}: files left out: {some(found['strangers'])}."))
+        skipped = found.get("skipped", found.get("strangers"))  # the second is its former name
+        if skipped:
+            section.blocks.append(Notice(f"{folder}: files left out: {some(skipped)}."))
     if rows:
         heads = (
             "run",
