@@ -171,7 +171,8 @@ def main() -> int:
     from augment.quality.evaluation import evaluate
     from augment.quality.evaluation_report import headline, markdown
     from ctrlgenaug.devices import pick_device
-    from ctrlgenaug.files import write_json, write_text
+    from ctrlgenaug.files import write_text
+    from ctrlgenaug.plain_data import write_json
 
     device = pick_device(options.device)
     classifier = load(options.classifier, device) if options.classifier else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from torch import Tensor
 
 from augment.classifiers import clips as clip_tools
 from augment.classifiers.model import Classifier, build
-from augment.classifiers.settings import SMALLEST_SIDE
 from augment.classifiers.weights import read_weights
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path
 
 FORMAT = "ctrlgenaug-classifier-1"
 DEFAULT_SIDE = 256  # pixels, for files that do not say what they were trained on
+LEAST_SIDE = 16  # pixels; the recognisers halve their maps four or five times
 
 
 def save(
@@ -50,11 +49,8 @@ def save(
         "settings": settings or {},
     }
     weights = {key: value.detach().cpu() for key, value in model.weights().items()}
-    # by way of memory: a file's name would go into the archive, and equal trainings would differ in bytes
-    content = io.BytesIO()
-    torch.save({"meta": meta, "state_dict": weights}, content)
     with atomic_path(path) as temporary:
-        temporary.write_bytes(content.getbuffer())
+        torch.save({"meta": meta, "state_dict": weights}, temporary)
 
 
 def load(
@@ -78,7 +74,7 @@ def load(
 
     Returns:
         the classifier, and ``{"name", "classes", "data_name", "input_size", "num_frames", "settings"}`` (``classes``
-        and ``data_name`` are None for files of other programs).
+        and ``data_name`` are None for strangers' files).
 
     Raises:
         UserError: unreadable, another classifier than ``name``, another number of classes, another frame side.
@@ -103,8 +99,8 @@ def load(
         raise UserError(f"has {found} classes, not {num_classes}", "Check the data set's name", path)
     if input_size is None:
         input_size = DEFAULT_SIDE
-    if input_size < SMALLEST_SIDE:
-        raise UserError(f"--input_size {input_size} is too small", f"Give at least {SMALLEST_SIDE}")
+    if input_size < LEAST_SIDE:
+        raise UserError(f"--input_size {input_size} is too small", f"Give at least {LEAST_SIDE}")
     model = build(name, found, input_size, num_frames=num_frames)
     try:
         model.load_weights(weights)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,28 +58,9 @@ def refuse_test_patients(train: Sequence[Item], test: Sequence[Item]) -> None:
         )
 
 
-def keep_patients(items: Sequence[Item], numbers: Mapping[int, int]) -> list[Item]:
-    """The clips of the first ``numbers[label]`` patients of a class, in the items' order; other classes whole.
-
-    The first ones are kept, so that a smaller choice is part of every larger one.
-
-    Raises:
-        UserError: a class has fewer patients than that.
-    """
-    patients: dict[int, dict[str, None]] = defaultdict(dict)
-    for item in items:
-        patients[item.label].setdefault(item.patient)
-    for label, number in numbers.items():
-        if len(patients[label]) < number:
-            raise UserError(
-                f"{number} patients of class {label} are wanted, but there are {len(patients[label])}",
-                "Lower --patients",
-            )
-    kept = {label: set(list(names)[: numbers.get(label, len(names))]) for label, names in patients.items()}
-    return [item for item in items if item.patient in kept[item.label]]
-
-
-def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
+def hold_out(
+    items: Sequence[Item], fraction: float, seed: int, classes: Sequence[str] = ()
+) -> tuple[list[Item], list[Item]]:
     """Splits by patient, class by class: (items to learn from, items to choose the best epoch on).
 
     A class of one patient stays whole with the first part.
@@ -87,7 +68,8 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[It
     Args:
         items: real clips of the train split.
         fraction: of each class's patients, at least one, goes to the second part; 0 leaves it empty.
-        seed: of the choice.
+        seed: of the draw.
+        classes: names, for the error alone.
 
     Raises:
         UserError: ``fraction`` outside [0, 1), or nothing could be held out.
@@ -98,11 +80,11 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[It
     for item in items:
         if item.patient not in patients[item.label]:
             patients[item.label].append(item.patient)
-    rng, chosen = random.Random(seed), set()
+    draw, chosen = random.Random(seed), set()
     for label in sorted(patients):
         names = patients[label]
         if fraction and len(names) > 1:
-            chosen |= set(rng.sample(names, min(len(names) - 1, max(1, round(fraction * len(names))))))
+            chosen |= set(draw.sample(names, min(len(names) - 1, max(1, round(fraction * len(names))))))
     if fraction and not chosen:
         raise UserError(
             "no class has two patients, so none can be held out for choosing the best epoch",
@@ -139,14 +121,12 @@ def synthetic_items(
         test: the real test clips, whose patients' conditions must not have been used.
 
     Returns:
-        the clips by folder and name, and what was skipped: files that are not this data set's.
+        the clips by folder and name, and the names of files that are not this data set's.
 
     Raises:
         UserError: no clips, or clips made from test conditions.
     """
-    forbidden = {item.patient for item in test}
-    items: list[Item] = []
-    skipped: list[str] = []
+    forbidden, items, strangers = {item.patient for item in test}, [], []
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise UserError("is not a folder", "Give the folder that generate.py or the filter made", folder)
@@ -164,33 +144,14 @@ def synthetic_items(
                 sample = parse_file_name(path.name, spec)
                 patient = spec.patient(sample.clip)
             except UserError:
-                skipped.append(f"{path.name} (not a file of {spec.data_name})")
+                strangers.append(path.name)
                 continue
             if patient in forbidden:
                 raise leak
             items.append(Item(path, spec.class_id(sample.cls), patient, synthetic=True))
         if len(items) == before:
             raise UserError(f"holds no synthetic clip of {spec.data_name}", "Check the folder", folder)
-    return items, skipped
-
-
-def readable(items: Sequence[Item], threads: int = 2) -> tuple[list[Item], list[str]]:
-    """The items whose file really decodes, and what was skipped, with its reason.
-
-    A generation that died can leave an empty or torn file behind; one such file must not end a night's training.
-    """
-
-    def problem(item: Item) -> str | None:
-        try:
-            read_video(item.path)
-        except UserError as error:
-            return f"{item.path.name} ({error.problem})"
-        return None
-
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        problems = list(pool.map(problem, items))
-    good = [item for item, why in zip(items, problems, strict=True) if why is None]
-    return good, [why for why in problems if why is not None]
+    return items, strangers
 
 
 def take_ratio(synthetic: Sequence[Item], number_real: int, ratio: float | None, seed: int) -> list[Item]:
@@ -240,51 +201,47 @@ class ClipReader:
             self._cache[index] = frames
         return frames
 
-    def _changed(self, index: int, change: clip_tools.ClipChange | None, seed: tuple[int, ...]) -> np.ndarray:
-        """Clip ``index``, changed: a function of seed, epoch and clip, so threads and restarts change nothing."""
+    def _one(
+        self, index: int, augmentation: clip_tools.Augmentation | None, seed: tuple[int, ...]
+    ) -> np.ndarray:
         frames = self.frames(index)
-        return frames if change is None else change(frames, np.random.default_rng((*seed, index)))
+        if (
+            augmentation is not None
+        ):  # a pure function of seed, epoch and clip: threads and restarts change nothing
+            frames = augmentation(frames, np.random.default_rng((*seed, index)))
+        return clip_tools.standardise(frames)
 
     def batches(
         self,
-        order: Sequence[int] | np.ndarray,
+        order: Sequence[int],
         batch_size: int,
-        change: clip_tools.ClipChange | None = None,
+        augmentation: clip_tools.Augmentation | None = None,
         seed: tuple[int, ...] = (),
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(clips (B, 1, F, S, S) float32, labels (B,) int64) in ``order``, cut into pieces of ``batch_size``.
+        """(clips (B, 1, F, S, S) float32, labels (B,) int64) in ``order``.
 
         Args:
-            order: indices of ``items``.
+            order: positions in ``items``.
             batch_size: clips at once; a last batch of one clip joins nothing and is left out in training, because
                 batch statistics of one clip are none.
-            change: in training; None gives the clips as they are.
-            seed: of the change.
+            augmentation: for training; None gives the clips as they are.
+            seed: of the augmentation.
         """
         groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        if change is not None and len(groups) > 1 and len(groups[-1]) == 1:
+        if augmentation is not None and len(groups) > 1 and len(groups[-1]) == 1:
             groups.pop()
-        threaded = change is None or change.in_threads
-
-        def finished(index: int, future: Future[np.ndarray]) -> np.ndarray:
-            frames = future.result() if threaded else self._changed(index, change, seed)
-            return clip_tools.standardise(frames)
-
         with ThreadPoolExecutor(self._threads) as pool:
             waiting: list[list[Future[np.ndarray]]] = []
             try:
-                for step in range(len(groups) + 2):  # two batches ahead
-                    if step < len(groups):
-                        early = change if threaded else None
+                for place in range(len(groups) + 2):  # two batches ahead
+                    if place < len(groups):
                         waiting.append(
-                            [pool.submit(self._changed, int(i), early, seed) for i in groups[step]]
+                            [pool.submit(self._one, int(i), augmentation, seed) for i in groups[place]]
                         )
-                    if step >= 2:
-                        group, futures = groups[step - 2], waiting.pop(0)
-                        clips = np.stack(
-                            [finished(int(i), future) for i, future in zip(group, futures, strict=True)]
-                        )
-                        yield clips, np.array([self.items[i].label for i in group], np.int64)
+                    if place >= 2:
+                        clips = np.stack([future.result() for future in waiting.pop(0)])
+                        labels = np.array([self.items[i].label for i in groups[place - 2]], np.int64)
+                        yield clips, labels
             finally:
                 for future in [future for group in waiting for future in group]:
                     future.cancel()

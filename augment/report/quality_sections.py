@@ -10,8 +10,8 @@ from augment.report.page import Key, Notice, Section, Table, picture
 from augment.report.run_folders import Places
 from augment.report.synthesis_sections import json_object
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import read_json
 from ctrlgenaug.number_format import NONE, number, percent, spread
+from ctrlgenaug.plain_data import read_json
 
 FIGURES = {
     "accuracy": "accuracy",
@@ -195,9 +195,8 @@ def classifiers_section(places: Places) -> Section:
         section.blocks.append(
             picture(folder / "confusion_matrix.png", f"{folder}: confusion on the test split")
         )
-        skipped = found.get("skipped", found.get("strangers"))  # the second is its former name
-        if skipped:
-            section.blocks.append(Notice(f"{folder}: files left out: {some(skipped)}."))
+        if found["strangers"]:
+            section.blocks.append(Notice(f"{folder}: files left out: {some(found['strangers'])}."))
     if rows:
         heads = (
             "run",
