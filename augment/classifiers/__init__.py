@@ -3,7 +3,7 @@
 Importing this costs torch only; mmaction2 is imported when the first classifier is built.
 """
 
-from augment.classifiers.checkpoint import load, probabilities, save, score, scorer
+from augment.classifiers.checkpoint import load, probabilities, save, score, score_and_features, scorer
 from augment.classifiers.clips import standardise
 from augment.classifiers.model import Classifier, build
 from augment.classifiers.zoo import NAMES, known
@@ -17,6 +17,7 @@ __all__ = [
     "probabilities",
     "save",
     "score",
+    "score_and_features",
     "scorer",
     "standardise",
 ]

@@ -124,7 +124,6 @@ def _classes_of(weights: dict[str, Tensor], path: str | Path) -> int:
     return int(weights[layers[-1]].shape[0])
 
 
-@torch.inference_mode()
 def score(
     model: Classifier,
     clips: Iterable[np.ndarray],
@@ -145,14 +144,21 @@ def score(
     Returns:
         (N, num_classes) float32, or (N, C) with ``features``; (0, 0) for no clips.
     """
+    return score_and_features(model, clips, device, batch_size)[int(features)]
+
+
+@torch.inference_mode()
+def score_and_features(
+    model: Classifier, clips: Iterable[np.ndarray], device: str | torch.device = "cpu", batch_size: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (N, num_classes) and what the classifying layer sees (N, C), in one pass; see `score`."""
     model.eval()
-    results: list[np.ndarray] = []
+    results: list[tuple[np.ndarray, ...]] = []
     batch: list[np.ndarray] = []
 
     def run() -> None:
         stacked = torch.from_numpy(np.stack(batch)).to(device)
-        outputs = model.features(stacked) if features else model(stacked)
-        results.append(outputs.float().cpu().numpy())
+        results.append(tuple(part.float().cpu().numpy() for part in model.logits_and_features(stacked)))
         batch.clear()
 
     for frames in clips:
@@ -162,7 +168,10 @@ def score(
             run()
     if batch:
         run()
-    return np.concatenate(results) if results else np.zeros((0, 0), np.float32)
+    if not results:
+        return np.zeros((0, 0), np.float32), np.zeros((0, 0), np.float32)
+    logits, seen = (np.concatenate(parts) for parts in zip(*results, strict=True))
+    return logits, seen
 
 
 def scorer(

@@ -50,16 +50,23 @@ class Classifier(nn.Module):
         features, rest = self._features(clips)
         return self.recogniser.cls_head(features, **rest)
 
-    def features(self, clips: Tensor) -> Tensor:
-        """What the classifying layer sees: (B, 1, F, H, W) -> (B, C), dropout left out in eval mode."""
+    def logits_and_features(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, num_classes), and what the classifying layer sees of (B, 1, F, H, W): (B, C).
+
+        Dropout is left out of what is seen in eval mode.
+        """
         seen: list[Tensor] = []
         layers = [layer for layer in self.recogniser.cls_head.modules() if isinstance(layer, nn.Linear)]
         handle = layers[-1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         try:
-            self(clips)
+            logits = self(clips)
         finally:
             handle.remove()
-        return seen[-1].flatten(1)
+        return logits, seen[-1].flatten(1)
+
+    def features(self, clips: Tensor) -> Tensor:
+        """What the classifying layer sees: (B, 1, F, H, W) -> (B, C)."""
+        return self.logits_and_features(clips)[1]
 
     def logits_for_training(self, clips: Tensor) -> list[tuple[float, Tensor]]:
         """(weight, logits) of every head that learns: the classifying one, and the pyramid's auxiliary one in TPN."""

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
 
+from augment.quality.reading import ahead
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.plain_data import load_npy, save_npy
+from ctrlgenaug.files import load_npy, save_npy
 from ctrlgenaug.steps import is_out_of_memory
 from ctrlgenaug.video import read_video
 
 CACHE = ".latents"
+CANNOT_WRITE = (
+    errno.EACCES,
+    errno.EROFS,
+    errno.EPERM,
+)  # a folder that is somebody else's, or a read-only disk
 PixelRange = Literal["official", "model"]
 Posterior = Literal["sample", "mode"]
 
@@ -44,6 +52,20 @@ class LatentSettings:
         )
 
 
+@dataclass
+class _Video:
+    """A video on its way through the store: read (``frames``), then settled (``result``)."""
+
+    path: Path
+    digest: str
+    frames: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0), np.uint8))
+    result: np.ndarray | UserError | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.frames.shape
+
+
 class LatentStore:
     """Latents of videos by way of a cache folder.
 
@@ -54,7 +76,8 @@ class LatentStore:
         load_vae: gives the VAE in eval mode on ``device``; called only when something is not in the cache. The VAE's
             ``encode(x).latent_dist`` must have ``mean`` and ``std``.
         vae_name: tells this VAE from others, e.g. a fingerprint of its weights.
-        folder: where the videos lie; the cache is ``.latents`` in it. None keeps nothing.
+        folder: where the cache ``.latents`` is kept, usually where the videos lie. None keeps nothing, and so does a
+            folder that cannot be written, with a note.
         settings: see `LatentSettings`.
         device: ``cpu`` or ``cuda:N``.
         batch_size: videos that go through the VAE together on a GPU; on a CPU it is always one.
@@ -71,45 +94,88 @@ class LatentStore:
         batch_size: int = 4,
     ) -> None:
         self.settings = settings or LatentSettings()
-        self._load_vae, self._vae = load_vae, None
+        self._load_vae, self._vae_name = load_vae, vae_name
         self._cache = None if folder is None else folder / CACHE / f"{vae_name}-{self.settings.tag()}"
         self.device = device
         self.batch_size = 1 if device == "cpu" else max(1, batch_size)
         self.computed = 0
 
+    @cached_property
+    def _vae(self) -> Any:
+        return self._load_vae()
+
+    def for_folder(self, folder: Path | None) -> LatentStore:
+        """A store with the same VAE and settings that keeps its latents in ``folder``."""
+        return LatentStore(
+            lambda: self._vae,
+            self._vae_name,
+            folder,
+            self.settings,
+            device=self.device,
+            batch_size=self.batch_size,
+        )
+
     def stream(self, videos: Sequence[Path]) -> Iterator[tuple[Path, np.ndarray | UserError]]:
         """Latents (F, C, h, w) float16 of each video in order, or the error why there are none.
 
-        Holds ``batch_size`` videos at a time, however many there are.
+        Holds a few batches at a time, however many videos there are; a thread decodes the next ones meanwhile.
         """
-        start = 0
-        while start < len(videos):  # the batch may shrink on the way
-            chunk = videos[start : start + self.batch_size]
-            yield from zip(chunk, self._chunk(chunk), strict=True)
-            start += len(chunk)
+        waiting: list[_Video] = []
+        for video in ahead(self._read, videos, depth=2 * self.batch_size):
+            waiting.append(video)
+            if len(waiting) >= self.batch_size:  # the batch may shrink on the way
+                yield from self._settle(waiting)
+                waiting = []
+        yield from self._settle(waiting)
 
-    def _chunk(self, videos: Sequence[Path]) -> list[np.ndarray | UserError]:
-        results: list[np.ndarray | UserError | None] = [None] * len(videos)
-        todo: list[tuple[int, str, np.ndarray]] = []
-        for place, video in enumerate(videos):
-            try:
-                digest = hashlib.sha256(video.read_bytes()).hexdigest()
-                results[place] = self._cached(digest)
-                if results[place] is None:
-                    todo.append((place, digest, _checked(read_video(video), video)))
-            except OSError as error:
-                results[place] = UserError(f"cannot be read ({error.strerror})", "Check the file", video)
-            except UserError as error:
-                results[place] = error
+    def of_clips(self, paths: Sequence[Path], clips: Sequence[np.ndarray]) -> list[np.ndarray | UserError]:
+        """The same for clips (F, H, W) uint8 that have been decoded from ``paths`` already."""
+        found: list[np.ndarray | UserError] = []
+        for start in range(0, len(paths), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            videos = [self._read(path, frames) for path, frames in zip(paths[part], clips[part], strict=True)]
+            found += [latents for _, latents in self._settle(videos)]
+        return found
+
+    def _read(self, path: Path, frames: np.ndarray | None = None) -> _Video:
+        try:
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            cached = self._cached(digest)
+            if cached is not None:
+                return _Video(path, digest, result=cached)
+            return _Video(path, digest, _checked(read_video(path) if frames is None else frames, path))
+        except OSError as error:
+            problem = UserError(f"cannot be read ({error.strerror})", "Check the file", path)
+            return _Video(path, "", result=problem)
+        except UserError as error:
+            return _Video(path, "", result=error)
+
+    def _settle(self, videos: Sequence[_Video]) -> Iterator[tuple[Path, np.ndarray | UserError]]:
+        todo = [video for video in videos if video.result is None]
         while todo:  # together only what has the same shape
-            same = [item for item in todo if item[2].shape == todo[0][2].shape]
-            todo = [item for item in todo if item[2].shape != same[0][2].shape]
-            encoded = self._encode([frames for *_, frames in same], [digest for _, digest, _ in same])
-            for (place, digest, _), latents in zip(same, encoded, strict=True):
-                results[place] = latents
-                if self._cache is not None:
-                    save_npy(self._cache / f"{digest}.npy", latents)
-        return results  # type: ignore[return-value]
+            same = [video for video in todo if video.shape == todo[0].shape]
+            todo = [video for video in todo if video.shape != same[0].shape]
+            encoded = self._encode([video.frames for video in same], [video.digest for video in same])
+            for video, latents in zip(same, encoded, strict=True):
+                video.result = self._keep(video, latents)
+        for video in videos:
+            assert video.result is not None
+            yield video.path, video.result
+
+    def _keep(self, video: _Video, latents: np.ndarray) -> np.ndarray | UserError:
+        if not np.isfinite(latents).all():
+            problem = "has latents that are not finite"
+            return UserError(problem, "Check the VAE's weights, or encode in float32", video.path)
+        if self._cache is not None:
+            try:
+                save_npy(self._cache / f"{video.digest}.npy", latents)
+            except OSError as error:
+                if error.errno not in CANNOT_WRITE:
+                    raise
+                note = f"note: latents are not kept: {self._cache.parent} cannot be written"
+                tqdm.write(note, file=sys.stderr)
+                self._cache = None
+        return latents
 
     def _cached(self, digest: str) -> np.ndarray | None:
         if self._cache is None or not (self._cache / f"{digest}.npy").is_file():
@@ -132,10 +198,9 @@ class LatentStore:
     def _encode_together(self, clips: Sequence[np.ndarray], digests: Sequence[str]) -> list[np.ndarray]:
         import torch
 
-        if self._vae is None:
-            self._vae = self._load_vae()
         dtype = next(self._vae.parameters()).dtype
         pixels = torch.from_numpy(np.concatenate(clips))[:, None].float() / 255  # (B*F, 1, H, W)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         if self.settings.pixel_range == "model":
             pixels = pixels * 2 - 1
         with torch.inference_mode():

@@ -10,6 +10,7 @@ import numpy as np
 
 THUMBNAIL = 32  # pixels; the scale of the latents
 CHUNK = 256  # clips compared at once
+MACROBLOCK = 16  # pixels; the unit of the encoder's motion search
 
 
 def thumbnail(frames: np.ndarray) -> np.ndarray:
@@ -38,6 +39,28 @@ def cosine_distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     b = directions(other)
     rows = [directions(one[start : start + CHUNK]) @ b.T for start in range(0, len(one), CHUNK)]
     return 1 - np.concatenate(rows) if rows else np.zeros((0, len(other)))
+
+
+def motion_cells(field: np.ndarray) -> np.ndarray:
+    """A motion field by macroblock, so that fields of different block partitions can be compared.
+
+    Args:
+        field: (F-1, 2, H, W) float32 in pixels: one vector a block at its middle, zero elsewhere.
+
+    Returns:
+        (F-1, 2, H/16, W/16): the mean of the vectors other than zero in each macroblock, zero where there is none.
+    """
+    steps, _, height, width = field.shape
+    rows, columns = height // MACROBLOCK, width // MACROBLOCK
+    field = field[:, :, : rows * MACROBLOCK, : columns * MACROBLOCK]
+    blocks = field.reshape(steps, 2, rows, MACROBLOCK, columns, MACROBLOCK)
+    moving = (blocks != 0).any(1, keepdims=True)
+    return (blocks.sum((3, 5)) / np.maximum(moving.sum((3, 5)), 1)).astype(np.float32)
+
+
+def end_point_errors(one: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Mean length of the difference of motion vectors in pixels: (F-1, 2, h, w), (K, F-1, 2, h, w) -> (K,)."""
+    return np.linalg.norm(others - one, axis=2).mean((1, 2, 3))
 
 
 def mean_pairwise(distances: np.ndarray) -> float | None:

@@ -26,7 +26,7 @@ def mean_of_neighbours(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 def optical_flow(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     """Both neighbours moved half way along OpenCV's DIS flow, then averaged: needs no weights, follows even motion."""
-    estimator = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     rows, columns = np.mgrid[: before.shape[0], : before.shape[1]].astype(np.float32)
 
     def half_way(source: np.ndarray, target: np.ndarray) -> np.ndarray:

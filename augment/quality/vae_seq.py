@@ -14,8 +14,7 @@ from tqdm import tqdm
 from augment.generation.plan import parse_file_name
 from augment.quality.latents import LatentStore, frame_directions
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import atomic_path, write_text
-from ctrlgenaug.plain_data import write_json
+from ctrlgenaug.files import atomic_path, write_json, write_text
 from ctrlgenaug.steps import Outcome
 
 RESULTS = "VAE_Seq_train_results"  # .json, .csv, .png
@@ -73,7 +72,7 @@ def write_results(folder: Path, scores: Mapping[str, float]) -> None:
     for name, score in scores.items():
         try:
             sample = parse_file_name(name)
-            rows.append((name, sample.clip, sample.cls, sample.seed, score))
+            rows.append((name, sample.clip, sample.cls, str(sample.seed), score))
         except UserError:  # a real clip, or a stranger's file: it has a score all the same
             rows.append((name, "", "", "", score))
     text = io.StringIO()

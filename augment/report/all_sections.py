@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from augment.report import data_sections, quality_sections, synthesis_sections, training_sections
+from augment.report import (
+    data_sections,
+    evaluation_sections,
+    quality_sections,
+    synthesis_sections,
+    training_sections,
+)
 from augment.report.page import Notice, Section
 from augment.report.run_folders import Places
 from ctrlgenaug.errors import UserError
@@ -17,9 +23,10 @@ SECTIONS: dict[str, Callable[[Places], Section]] = {
     "Real beside synthetic": synthesis_sections.beside_section,
     "VAE-Seq": synthesis_sections.vae_seq_section,
     "Noise filter": synthesis_sections.filter_section,
-    "Class control": quality_sections.control_section,
-    "Evaluation": quality_sections.evaluation_section,
-    "Memorisation": quality_sections.memorisation_section,
+    "Class control": evaluation_sections.control_section,
+    "Steering": evaluation_sections.steering_section,
+    "Evaluation": evaluation_sections.evaluation_section,
+    "Privacy": evaluation_sections.privacy_section,
     "Classifiers": quality_sections.classifiers_section,
     "Does it help?": quality_sections.comparison_section,
 }

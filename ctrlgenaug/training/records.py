@@ -11,8 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ctrlgenaug.files import write_text
-from ctrlgenaug.plain_data import read_jsonl, write_jsonl
+from ctrlgenaug.files import read_jsonl, write_jsonl, write_text
 
 
 class Records:

@@ -14,6 +14,8 @@ from diffusers import AutoencoderKL
 from augment import classifiers
 from augment.quality import evaluation
 from augment.quality.evaluation_report import headline, markdown
+from augment.quality.instruments import EvaluationSettings, Instruments
+from augment.quality.metrics import METRICS
 from ctrlgenaug.video import read_video, write_mp4
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -64,10 +66,12 @@ def test_everything_and_planted_copies_are_found(root, run_script):
     assert "class control" in result.stdout and "2 of 26 clips flagged as near copies" in result.stdout
     found = json.loads((root / "e.json").read_text())
     metrics = found["metrics"]
-    assert set(metrics) == set(evaluation.METRICS)
+    wanted = {name for name, metric in METRICS.items() if not metric.on_request}
+    assert set(metrics) == wanted - {"fid_radimagenet"}
     assert found["counts"] == {
         "synthetic": {"all": 26, "CT-0": 9, "CT-1": 8, "CT-234": 9},
         "real": {"all": 24, "CT-0": 8, "CT-1": 8, "CT-234": 8},
+        "test": {"all": 6, "CT-0": 2, "CT-1": 2, "CT-234": 2},
     }
 
     for kind in ("pixel", "latent"):
@@ -110,16 +114,12 @@ def test_real_clips_judged_as_synthetic_score_zero(root):
         )
         for clip in SPEC.clips(root / SPEC.home, "train")
     ]
-    from augment.quality.features import classifier_clips
-    from augment.quality.smoothness import smoothness
-
-    model, _ = classifiers.load(root / "classifier.pth")
-    tools = evaluation.Tools(
-        clip_features=classifier_clips(model, "cpu", "tiny"),
-        smoothness=lambda path, frames: smoothness(frames),
-    )
-    metrics = ("fvd", "smoothness", "diversity", "memorisation")
-    result = evaluation.evaluate(SPEC, real, real, metrics, tools, draws=2)
+    settings = EvaluationSettings(("none",), classifier=str(root / "classifier.pth"), draws=2)
+    metrics = ("fvd", "prdc", "smoothness", "diversity", "memorisation")
+    items = {"synthetic": real, "real": real}
+    result = evaluation.evaluate(items, metrics, Instruments(SPEC, settings)).found
+    figures = result["metrics"]["prdc"]["all"]
+    assert figures["precision"]["value"] == figures["recall"]["value"] == figures["coverage"]["value"] == 1
     assert result["metrics"]["fvd"]["all"]["value"] == pytest.approx(0, abs=1e-6)
     for metric in ("smoothness", "diversity"):
         for row in result["metrics"][metric].values():
@@ -134,17 +134,20 @@ def test_vae_seq_of_real_and_synthetic(root):
     from augment.quality.vae_seq import vae_seq
 
     class Store:  # the store's own tests are elsewhere
-        def stream(self, paths):
-            for path in paths:
-                yield path, read_video(path)[:, None, ::8, ::8].astype(np.float16)
+        def of_clips(self, paths, clips):
+            return [frames[:, None, ::8, ::8].astype(np.float16) for frames in clips]
 
     from augment.classifiers.clip_items import real_items, synthetic_items
 
     real = real_items(SPEC, root / SPEC.home, "train")
     synthetic, _ = synthetic_items([root / "synthetic"], SPEC)
-    tools = evaluation.Tools(latents=(Store(), Store()))
-    result = evaluation.evaluate(SPEC, real, synthetic, ("vae_seq", "diversity", "memorisation"), tools)
-    scores = [vae_seq(latents) for _, latents in Store().stream([item.path for item in synthetic])]
+    instruments = Instruments(SPEC, EvaluationSettings(("none",), vae_path="somewhere"))
+    instruments.latent_store = lambda group: Store()
+    metrics, items = ("vae_seq", "diversity", "memorisation"), {"synthetic": synthetic, "real": real}
+    result = evaluation.evaluate(items, metrics, instruments).found
+    scores = [
+        vae_seq(latents) for latents in Store().of_clips(0, [read_video(item.path) for item in synthetic])
+    ]
     assert result["metrics"]["vae_seq"]["all"]["synthetic"]["mean"] == pytest.approx(np.mean(scores))
     assert result["metrics"]["vae_seq"]["all"]["real"]["count"] == 24
     assert result["metrics"]["diversity"]["all"]["synthetic"]["latent"] > 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.linalg import sqrtm
 
-from augment.quality import features
+from augment.quality import networks
 from augment.quality.frechet import compare, frechet_distance
 from ctrlgenaug.errors import UserError
 
@@ -105,20 +105,20 @@ def test_networks_get_grey_frames_in_three_channels_at_full_range(tmp_path):
     path = network(tmp_path)
     clips = [np.arange(8, dtype=np.uint8)[:, None, None] * np.full((1, 4, 4), 30, np.uint8) for _ in range(3)]
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    video = features.i3d(path, digest, "cpu")
+    video = networks.i3d(path, digest, "cpu")
     assert digest[:12] in video.label
     np.testing.assert_allclose(
         video.extract(clips), [[105, 210, 0]] * 3
     )  # last of 16 is frame 7, second is frame 0
-    frames = features.inception(path, None, "cpu").extract(clips)
+    frames = networks.inception(path, None, "cpu").extract(clips)
     assert frames.shape == (3, 8, 2)
     np.testing.assert_allclose(frames[0, :, 1], 30 * np.arange(8))
 
 
 def test_frames_are_repeated_evenly():
     frames = np.arange(8, dtype=np.uint8)[:, None, None]
-    assert features.repeat_to(frames, 16).ravel().tolist() == [i // 2 for i in range(16)]
-    assert features.repeat_to(frames[:5], 16).ravel().tolist() == [
+    assert networks.repeat_to(frames, 16).ravel().tolist() == [i // 2 for i in range(16)]
+    assert networks.repeat_to(frames[:5], 16).ravel().tolist() == [
         0,
         0,
         0,
@@ -136,15 +136,15 @@ def test_frames_are_repeated_evenly():
         4,
         4,
     ]
-    assert features.repeat_to(np.repeat(frames, 4, 0), 16).ravel().tolist() == [i // 2 for i in range(16)]
+    assert networks.repeat_to(np.repeat(frames, 4, 0), 16).ravel().tolist() == [i // 2 for i in range(16)]
 
 
 def test_files_that_are_not_the_network(tmp_path):
     path = network(tmp_path)
     with pytest.raises(UserError, match="has SHA-256"):
-        features.i3d(path, "0" * 64, "cpu")
+        networks.i3d(path, "0" * 64, "cpu")
     with pytest.raises(UserError, match="does not exist"):
-        features.i3d(tmp_path / "none.pt", None, "cpu")
+        networks.i3d(tmp_path / "none.pt", None, "cpu")
     path.write_bytes(b"no network")
     with pytest.raises(UserError, match="not a TorchScript file"):
-        features.inception(path, None, "cpu")
+        networks.inception(path, None, "cpu")

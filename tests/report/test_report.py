@@ -13,7 +13,7 @@ from PIL import Image
 from augment.report import page
 from augment.report.all_sections import SECTIONS, sections
 from augment.report.run_folders import find
-from ctrlgenaug.plain_data import write_json, write_jsonl
+from ctrlgenaug.files import write_json, write_jsonl
 
 NASTY = '<img src=x onerror="alert(1)">.mp4'
 VOID = {"meta", "img", "br"}
@@ -218,7 +218,7 @@ def test_a_whole_run_by_its_official_names(root, run_script):
         "frames apart 1 1 1 3",
         "finds the requested class in 75 % of 24 synthetic clips (chance: 33 %)",
         "CT-1 4 4 0",
-        "all 12.34 2.00 ± 0.50 2.00 ± 0.50 9",
+        "all 12.34 2.00 ± 0.50 – 2.00 ± 0.50 – 9",
         "Published, by another protocol and not comparable: FVD 2.91.",
         "all pixel 1 of 24 3.5000 9.0000 11.0000 25",
         "i3d baseline 0 9 50.0 50.0 50.0 50.0 10.0 to 90.0",
