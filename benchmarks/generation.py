@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 from augment.generation.arguments import words  # noqa: E402
 from ctrlgenaug import datasets, steps  # noqa: E402
 from ctrlgenaug.errors import UserError  # noqa: E402
-from ctrlgenaug.files import save_npy, write_jsonl  # noqa: E402
+from ctrlgenaug.plain_data import save_npy, write_jsonl  # noqa: E402
 from ctrlgenaug.video import write_mp4  # noqa: E402
 
 EXAMPLE = """python benchmarks/generation.py --workers 1 2 --batches 1 4 --videos 100 1000

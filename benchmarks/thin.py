@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from ctrlgenaug import datasets, steps
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import read_jsonl, write_jsonl
+from ctrlgenaug.plain_data import read_jsonl, write_jsonl
 
 
 def _counts(text: str) -> dict[str, int]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import fingerprint_folder, read_json
+from ctrlgenaug.folders import fingerprint_folder
+from ctrlgenaug.plain_data import read_json
 from ctrlgenaug.vae_folders import find_vae
 
 WEIGHTS = (".safetensors", ".bin")

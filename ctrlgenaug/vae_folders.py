@@ -6,7 +6,7 @@ import glob
 from pathlib import Path
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import read_json
+from ctrlgenaug.plain_data import read_json
 
 
 def vae_folder(model_folder: str | Path, data_name: str) -> Path:

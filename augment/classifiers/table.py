@@ -15,8 +15,9 @@ import numpy as np
 
 from ctrlgenaug import steps
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import read_json, write_json, write_text
+from ctrlgenaug.files import write_text
 from ctrlgenaug.number_format import spread
+from ctrlgenaug.plain_data import read_json, write_json
 
 KEYS = ("accuracy", "balanced_accuracy", "macro_f1", "auc")
 BASELINE = "baseline"

@@ -21,7 +21,9 @@ from augment.classifiers.model import Classifier, build
 from augment.classifiers.train import STATE, Fit, FitSettings, Paradigm, Progress, plan_stages, predict
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import exclusive, read_json, write_json, write_jsonl, write_text
+from ctrlgenaug.files import write_text
+from ctrlgenaug.folders import exclusive
+from ctrlgenaug.plain_data import read_json, write_json, write_jsonl
 
 CHECKPOINT, METRICS, SETTINGS = "classifier.pth", "metrics.json", "settings.json"
 PUBLISHED = (CHECKPOINT, METRICS, "metrics.md", "confusion_matrix.png", "curves.png", "predictions.csv")

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.restricted_pickle import NUMPY_NAMES, Callback, refuse
 
 
-def _statistic(owner: Any, name: str) -> Callable[..., Any]:
-    """Stands in for ``getattr``, by which mmengine's log buffers refer to their own statistics."""
-    from mmengine.logging.history_buffer import HistoryBuffer
+class _LogBuffer:
+    """Stands in for mmengine's ``HistoryBuffer``, which checkpoints hold beside the weights; nothing of it is kept."""
 
-    if owner is not HistoryBuffer or name not in ("min", "max", "mean", "current"):
-        raise pickle.UnpicklingError(f"it refers to {name!r} of {owner!r}, which is not allowed")
-    return vars(HistoryBuffer)[name]
+    def __init__(self, *content: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
 
 
-def _mmengine_globals() -> list[Any]:
-    """What mmengine puts beside the weights: log buffers of numbers, whose class only holds data."""
-    from mmengine.logging.history_buffer import HistoryBuffer
-    from numpy._core.multiarray import _reconstruct, scalar
+def _statistic(owner: object, name: object) -> None:
+    """Stands in for ``getattr``, by which log buffers refer to their own statistics."""
+    if owner is not _LogBuffer or name not in ("min", "max", "mean", "current"):
+        refuse(f"it refers to {name!r:.40} of {owner!r:.40}, which is not allowed")
 
-    renamed = [
-        (thing, f"numpy.core.multiarray.{thing.__name__}") for thing in (_reconstruct, scalar)
-    ]  # NumPy 1
-    dtypes = [type(np.dtype(code)) for code in ("f4", "f8", "i4", "i8", "bool", "O")]
-    attributes = [(_statistic, "builtins.getattr"), (_statistic, "__builtin__.getattr")]
-    return [HistoryBuffer, _reconstruct, scalar, *renamed, np.ndarray, np.dtype, *dtypes, *attributes]
+
+# torch's own reader admits these names beside tensors and containers, and gives the file these objects for them.
+_OTHER_NAMES: dict[str, Any] = NUMPY_NAMES | {
+    "mmengine.logging.history_buffer.HistoryBuffer": _LogBuffer,
+    "builtins.getattr": Callback(_statistic),
+    "__builtin__.getattr": Callback(_statistic),
+}
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -70,5 +71,5 @@ def _load(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
-        with torch.serialization.safe_globals(_mmengine_globals()):
+        with torch.serialization.safe_globals([(thing, name) for name, thing in _OTHER_NAMES.items()]):
             return torch.load(path, map_location="cpu", weights_only=True)

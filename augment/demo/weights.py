@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from ctrlgenaug import steps
-from ctrlgenaug.files import atomic_path, write_json, write_text
+from ctrlgenaug.files import atomic_path, write_text
+from ctrlgenaug.plain_data import write_json
 
 NOTE = (
     "Small stand-in with random weights, written by augment.demo.weights (seed {seed}) for the demo and the tests. "

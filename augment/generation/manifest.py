@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import exclusive, read_json, write_json, write_jsonl
+from ctrlgenaug.folders import exclusive
+from ctrlgenaug.plain_data import read_json, write_json, write_jsonl
 
 MANIFEST, SETTINGS, PARTS, JOURNAL = "manifest.jsonl", "settings.json", ".parts", "journal.jsonl"
 

@@ -22,7 +22,7 @@ from cond2video.pipelines import GenVideoPipeline
 from ctrlgenaug import datasets
 from ctrlgenaug.conditions.trajectories import link, load_trajectories
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import load_npy
+from ctrlgenaug.plain_data import load_npy
 
 PRIOR_SHAPE = (256, 64, 64)
 FIELD_SHAPE = (None, 2, datasets.IMAGE_SIZE, datasets.IMAGE_SIZE)  # (F-1, x and y, H, W)

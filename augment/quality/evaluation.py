@@ -21,7 +21,8 @@ from ctrlgenaug import datasets
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import write_json, write_text
+from ctrlgenaug.files import write_text
+from ctrlgenaug.plain_data import write_json
 
 FEW = 100  # clips of a set below which figures are hardly more than a direction
 

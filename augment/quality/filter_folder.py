@@ -23,7 +23,9 @@ from augment.quality.vae_seq import RESULTS, list_videos, vae_seq
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import atomic_path, exclusive, read_json, write_json
+from ctrlgenaug.files import atomic_path
+from ctrlgenaug.folders import exclusive
+from ctrlgenaug.plain_data import read_json, write_json
 from ctrlgenaug.video import read_video
 
 REPORT, PLOT, EXAMPLES = "filter_report.json", "inner-video-kmeans-threshold.png", "filter_examples.png"

@@ -15,7 +15,7 @@ from augment.quality.latents import LatentSettings, LatentStore
 from augment.quality.networks import Extractor
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import read_json
+from ctrlgenaug.plain_data import read_json
 
 INTERPOLATORS = {
     "mean": "the mean of the neighbouring frames, not AMT-S",

@@ -7,7 +7,7 @@ from typing import Any
 
 from augment.quality.latents import LatentSettings, LatentStore
 from ctrlgenaug.devices import pick_device
-from ctrlgenaug.files import fingerprint_folder
+from ctrlgenaug.folders import fingerprint_folder
 from ctrlgenaug.vae_folders import find_vae
 
 

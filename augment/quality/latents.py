@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from augment.quality.reading import ahead
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import load_npy, save_npy
+from ctrlgenaug.plain_data import load_npy, save_npy
 from ctrlgenaug.steps import is_out_of_memory
 from ctrlgenaug.video import read_video
 

@@ -14,7 +14,8 @@ from tqdm import tqdm
 from augment.generation.plan import parse_file_name
 from augment.quality.latents import LatentStore, frame_directions
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import atomic_path, write_json, write_text
+from ctrlgenaug.files import atomic_path, write_text
+from ctrlgenaug.plain_data import write_json
 from ctrlgenaug.steps import Outcome
 
 RESULTS = "VAE_Seq_train_results"  # .json, .csv, .png

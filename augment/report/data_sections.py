@@ -10,7 +10,7 @@ from augment.report.run_folders import Places
 from ctrlgenaug.contact_sheet import strip
 from ctrlgenaug.datasets import SPLITS, Clip, DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import read_json
+from ctrlgenaug.plain_data import read_json
 from ctrlgenaug.preprocessing.batch import SKIPPED
 from ctrlgenaug.video import read_video
 

@@ -10,8 +10,8 @@ from augment.report.page import Notice, Section, Table, picture
 from augment.report.run_folders import Places
 from augment.report.synthesis_sections import json_object
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import read_json
 from ctrlgenaug.number_format import percent, spread
+from ctrlgenaug.plain_data import read_json
 
 FIGURES = {
     "accuracy": "accuracy",

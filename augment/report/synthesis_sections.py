@@ -17,8 +17,8 @@ from augment.report.data_sections import clip_strip, some
 from augment.report.page import Fold, Heading, Key, Notice, Section, Table, picture
 from augment.report.run_folders import Places
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import read_json
 from ctrlgenaug.number_format import number
+from ctrlgenaug.plain_data import read_json
 
 SHOWN_OF_A_CLASS = 2  # synthetic clips beside the real one
 

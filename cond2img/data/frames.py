@@ -15,7 +15,7 @@ import torch
 from ctrlgenaug import datasets
 from ctrlgenaug.datasets import IMAGE_SIZE, Clip
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import load_npy
+from ctrlgenaug.plain_data import load_npy
 from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
 from ctrlgenaug.training.dropping import kept_conditions
 from ctrlgenaug.training.order import Draw, generator

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import read_json
+from ctrlgenaug.plain_data import read_json
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from cond2img.models.text import load_text
 from cond2img.pipelines.denoising import TRAINING_SCHEDULE
 from cond2img.training.batch_norm import synchronise_batch_norm
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import fingerprint_folder
+from ctrlgenaug.folders import fingerprint_folder
 from ctrlgenaug.training.config import DiffusionConfig
 from ctrlgenaug.training.latents import cached_moments, sample_latents
 from ctrlgenaug.training.order import Draw

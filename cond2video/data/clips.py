@@ -13,7 +13,7 @@ from cond2video.config import SequenceConfig
 from ctrlgenaug.conditions.trajectories import load_trajectories
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import load_npy
+from ctrlgenaug.plain_data import load_npy
 from ctrlgenaug.training.order import Draw
 from ctrlgenaug.video import read_video
 

@@ -18,7 +18,9 @@ from ctrlgenaug.conditions.medsam import PRIOR_SHAPE, encode, load_encoder, weig
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import claim_folder, exclusive, fingerprint, load_npy, read_json, save_npy, verified
+from ctrlgenaug.files import fingerprint, verified
+from ctrlgenaug.folders import claim_folder, exclusive
+from ctrlgenaug.plain_data import load_npy, read_json, save_npy
 from ctrlgenaug.preprocessing import ledger
 from ctrlgenaug.preprocessing.png import read_png
 

@@ -14,7 +14,8 @@ from ctrlgenaug.conditions.motion_field import motion_field
 from ctrlgenaug.contact_sheet import save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE, DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import claim_folder, exclusive, load_npy, save_npy
+from ctrlgenaug.folders import claim_folder, exclusive
+from ctrlgenaug.plain_data import load_npy, save_npy
 from ctrlgenaug.video import read_video
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import atomic_path, load_npy, load_restricted_pickle, save_npy
+from ctrlgenaug.files import atomic_path
+from ctrlgenaug.plain_data import load_npy, save_npy
+from ctrlgenaug.restricted_pickle import load_restricted_pickle
 
 GRID = 32  # cells, height and width: the latents' size
 CELLS = GRID * GRID

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import check_name, read_jsonl
+from ctrlgenaug.files import check_name
+from ctrlgenaug.plain_data import read_jsonl
 
 IMAGE_SIZE = 256  # pixels, height and width of every frame
 SPLITS = ("train", "test")

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import exclusive, read_json, write_json
+from ctrlgenaug.folders import exclusive
 from ctrlgenaug.phantom import chest, cohort, heart, knee, thyroid
+from ctrlgenaug.plain_data import read_json, write_json
 
 RECORD = "phantom.json"  # written last: its presence says that the data set is whole
 

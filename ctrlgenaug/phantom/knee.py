@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ctrlgenaug.files import save_npy, write_text
+from ctrlgenaug.files import write_text
 from ctrlgenaug.phantom import shapes
 from ctrlgenaug.phantom.cohort import Patient, write_each
+from ctrlgenaug.plain_data import save_npy
 
 DRAWN, SIZE = 128, 256  # pixels
 FOLDERS = {False: "train", True: "valid"}  # by Patient.test

@@ -10,7 +10,7 @@ from typing import Any
 
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import write_json
+from ctrlgenaug.plain_data import write_json
 from ctrlgenaug.preprocessing import ledger, notes
 from ctrlgenaug.steps import Outcome, for_each_case
 
@@ -86,7 +86,7 @@ def work_through(
     strict: bool,
     description: str,
 ) -> Finished:
-    """Does every case that is not already finished. Call under `files.exclusive`.
+    """Does every case that is not already finished. Call under `folders.exclusive`.
 
     Args:
         cases: all cases, in the split's order.

@@ -11,7 +11,8 @@ import numpy as np
 
 from ctrlgenaug.datasets import IMAGE_SIZE, SPLITS, DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import exclusive, write_jsonl
+from ctrlgenaug.folders import exclusive
+from ctrlgenaug.plain_data import write_jsonl
 from ctrlgenaug.preprocessing import batch, ledger
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.png import encode_png

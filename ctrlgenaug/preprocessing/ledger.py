@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ctrlgenaug.files import TEMPORARY_PREFIX, write_jsonl
+from ctrlgenaug.files import TEMPORARY_PREFIX
+from ctrlgenaug.plain_data import write_jsonl
 
 LEDGER = ".finished.jsonl"
 

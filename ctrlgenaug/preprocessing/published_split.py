@@ -11,7 +11,7 @@ from typing import Any
 
 from ctrlgenaug.datasets import SPLITS, DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import read_jsonl
+from ctrlgenaug.plain_data import read_jsonl
 from ctrlgenaug.preprocessing.batch import Case
 
 

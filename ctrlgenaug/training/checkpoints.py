@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import atomic_path, fingerprint, read_json, write_json
+from ctrlgenaug.files import atomic_path, fingerprint
+from ctrlgenaug.plain_data import read_json, write_json
 
 STATE_FILE = "training_state.pt"
 MANIFEST_FILE = "manifest.json"

@@ -91,7 +91,7 @@ def train(
     if int(os.environ.get("RANK", "0")) == 0:
         print(to_yaml(config), end="", flush=True)
     # imported here, so that a mistake in the command line or config costs no time
-    from ctrlgenaug.files import exclusive
+    from ctrlgenaug.folders import exclusive
     from ctrlgenaug.training.records import Records
     from ctrlgenaug.training.trainer import Trainer
 

@@ -14,7 +14,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import atomic_path, read_json, write_json, write_text
+from ctrlgenaug.files import atomic_path, write_text
+from ctrlgenaug.plain_data import read_json, write_json
 from ctrlgenaug.vae_folders import find_trained_vae, vae_folder
 
 COMPANIONS = ("scheduler", "text_encoder", "tokenizer")

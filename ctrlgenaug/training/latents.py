@@ -17,7 +17,8 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import TEMPORARY_PREFIX, load_npy
+from ctrlgenaug.files import TEMPORARY_PREFIX
+from ctrlgenaug.plain_data import load_npy
 from ctrlgenaug.training.records import Records
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ctrlgenaug.files import read_jsonl, write_jsonl, write_text
+from ctrlgenaug.files import write_text
+from ctrlgenaug.plain_data import read_jsonl, write_jsonl
 
 
 class Records:

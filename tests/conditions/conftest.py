@@ -6,7 +6,7 @@ import cv2
 import pytest
 
 from ctrlgenaug import datasets
-from ctrlgenaug.files import write_jsonl
+from ctrlgenaug.plain_data import write_jsonl
 from ctrlgenaug.video import write_avi
 
 MOSMED = datasets.get("MosMed")

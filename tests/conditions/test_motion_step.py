@@ -16,7 +16,8 @@ from moving import moving_clip
 from ctrlgenaug import datasets
 from ctrlgenaug.conditions.motion_field import motion_field
 from ctrlgenaug.conditions.trajectories import clip_seed, link, load_trajectories
-from ctrlgenaug.files import exclusive, write_jsonl
+from ctrlgenaug.folders import exclusive
+from ctrlgenaug.plain_data import write_jsonl
 from ctrlgenaug.video import read_video, write_avi
 
 MOSMED = datasets.get("MosMed")

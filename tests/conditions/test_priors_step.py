@@ -22,7 +22,7 @@ from ctrlgenaug.conditions.image_priors import Settings, extract_priors, verify_
 from ctrlgenaug.conditions.medsam import encode, load_encoder
 from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import exclusive
+from ctrlgenaug.folders import exclusive
 from ctrlgenaug.preprocessing.png import encode_png, read_png
 
 MOSMED = datasets.get("MosMed")

@@ -14,7 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from augment.demo.weights import write_stable_diffusion
 from cond2img.models import UNet2DMultiConditionModel, load_vae
 from ctrlgenaug.conditions.medsam import encode, load_encoder
-from ctrlgenaug.files import fingerprint_folder
+from ctrlgenaug.folders import fingerprint_folder
 
 
 @pytest.fixture(scope="module")

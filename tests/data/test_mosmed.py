@@ -306,7 +306,7 @@ def test_a_case_in_both_splits_is_refused(mosmed, tmp_path, run_script):
 
 
 def test_two_runs_cannot_write_one_folder(mosmed, tmp_path, run_script):
-    from ctrlgenaug.files import exclusive
+    from ctrlgenaug.folders import exclusive
 
     home = shutil.copytree(mosmed, tmp_path / "MosMedData")
     with exclusive(home / "MosMed_all_slices"):

@@ -15,7 +15,7 @@ from augment.quality.instruments import EvaluationSettings
 from augment.quality.metrics.sequence import frame_similarities, order
 from augment.quality.similarity import end_point_errors, motion_cells
 from ctrlgenaug.conditions.motion_field import motion_field
-from ctrlgenaug.files import save_npy
+from ctrlgenaug.plain_data import save_npy
 from ctrlgenaug.video import read_video, write_avi, write_mp4
 
 PATIENTS = 6  # of each class

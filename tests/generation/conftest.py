@@ -45,7 +45,7 @@ def text_world(world):
 
     from ctrlgenaug import datasets
     from ctrlgenaug.conditions.trajectories import save_tracks, track
-    from ctrlgenaug.files import save_npy, write_jsonl
+    from ctrlgenaug.plain_data import save_npy, write_jsonl
 
     spec, home = datasets.get("TUSC"), world / datasets.get("TUSC").home
     rows = [{"file_name": f"{clip}.avi", "text": text, "cls": "TR4"} for clip, text in TEXTS.items()]

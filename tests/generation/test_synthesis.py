@@ -11,7 +11,7 @@ from cond2video.model_folder import trained_with_text
 from ctrlgenaug import datasets
 from ctrlgenaug.conditions.trajectories import save_tracks, track
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import save_npy
+from ctrlgenaug.plain_data import save_npy
 
 SAMPLE = Sample("study_0001_s01", "CT-0", 66, text="The nodule is solid.")
 BOTH = ("image_condition", "motion_condition")

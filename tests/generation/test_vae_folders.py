@@ -3,7 +3,7 @@
 import pytest
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import write_json
+from ctrlgenaug.plain_data import write_json
 from ctrlgenaug.vae_folders import find_trained_vae, find_vae
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 from augment.report import page
 from augment.report.all_sections import SECTIONS, sections
 from augment.report.run_folders import find
-from ctrlgenaug.files import write_json, write_jsonl
+from ctrlgenaug.plain_data import write_json, write_jsonl
 
 NASTY = '<img src=x onerror="alert(1)">.mp4'
 VOID = {"meta", "img", "br"}

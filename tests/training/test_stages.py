@@ -22,7 +22,7 @@ from cond2video.config import SequenceConfig
 from cond2video.data import LabelledClipData
 from ctrlgenaug.config import load_config
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import read_json
+from ctrlgenaug.plain_data import read_json
 from ctrlgenaug.training import cli
 from ctrlgenaug.training.export import export_run
 from ctrlgenaug.training.memory import repeated, run_memory

@@ -13,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from ctrlgenaug import datasets
 from ctrlgenaug.conditions.trajectories import save_tracks, track
-from ctrlgenaug.files import save_npy, write_jsonl
+from ctrlgenaug.plain_data import save_npy, write_jsonl
 from ctrlgenaug.video import write_avi
 
 TEXT_WIDTH = 32

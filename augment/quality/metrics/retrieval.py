@@ -17,8 +17,8 @@ from augment.quality.metrics.registry import Cells, Metric, Row, Run, Selection,
 from augment.quality.resampling import mean_interval
 from ctrlgenaug.conditions.motion_field import motion_field
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import load_npy
 from ctrlgenaug.number_format import interval, number, percent
+from ctrlgenaug.plain_data import load_npy
 from ctrlgenaug.video import read_video
 
 # (synthetic clips, position in them, real clips, positions of the candidates) -> (K,) distances; None: not comparable

@@ -20,7 +20,8 @@ import numpy as np
 from ctrlgenaug import datasets, steps
 from ctrlgenaug.datasets import SPLITS
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import exclusive, read_jsonl, write_jsonl
+from ctrlgenaug.folders import exclusive
+from ctrlgenaug.plain_data import read_jsonl, write_jsonl
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.clips import read_cases
 from ctrlgenaug.preprocessing.images import lesion_box, square_frame, with_margin
