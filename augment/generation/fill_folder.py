@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from augment.generation import manifest
 from augment.generation.plan import Sample
-from augment.generation.workers import Pool, Reports
+from augment.generation.workers import Factory, Pool, Reports
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.steps import Outcome
@@ -37,7 +37,7 @@ class Work:
         lossless: see `ctrlgenaug.video.write_mp4`.
     """
 
-    factory: str
+    factory: Factory
     arguments: dict[str, Any]
     devices: Sequence[str]
     batch_size: int = 1

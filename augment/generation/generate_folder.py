@@ -1,6 +1,6 @@
 """Fills a folder with synthetic clips of a sequence model: settings, devices and workers chosen, sheets drawn.
 
-Runs in the parent process, which loads no model; the workers do, through `augment.generation.synthesiser`.
+Runs in the parent process, which loads no model; the workers do, through `load_synthesiser`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from typing import Any
 from augment.generation.arguments import share_devices
 from augment.generation.fill_folder import Work, draw_contact_sheets, fill_folder
 from augment.generation.plan import Sample, folder_name, take_shard
+from augment.generation.workers import Synthesiser
 from cond2video.model_folder import ModelFolder, find_model_folder, trained_with_text
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.steps import Outcome
 
 TEXT_SOURCES = ("auto", "none", "metadata")
-FACTORY = "augment.generation.synthesiser:SequenceSynthesiser"
 MOST_CPU_WORKERS = 8
 BYTES_A_WORKER = 1_500_000_000  # libraries and activations of one CPU worker, besides the weights
 
@@ -141,10 +141,19 @@ def generate_folder(
     }
     own = take_shard(samples, *shard)
     devices = _places(request, model, len(own))
-    work = Work(FACTORY, arguments, devices, request.batch_size, shard, settings, request.lossless)
+    work = Work(load_synthesiser, arguments, devices, request.batch_size, shard, settings, request.lossless)
     outcome = fill_folder(own, folder, work)
     draw_contact_sheets(folder, samples)
     return outcome, folder
+
+
+def load_synthesiser(**arguments: Any) -> Synthesiser:
+    """The sequence model, in a worker; see `augment.generation.synthesiser.SequenceSynthesiser`."""
+    from augment.generation.synthesiser import (
+        SequenceSynthesiser,
+    )  # torch and diffusers, which the parent never needs
+
+    return SequenceSynthesiser(**arguments)
 
 
 def _with_text(request: Request, spec: DatasetSpec) -> tuple[str, ...]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import multiprocessing
 import os
 import signal
@@ -36,7 +35,8 @@ SECONDS_TO_LEAVE = 10
 class Synthesiser(Protocol):
     """What a factory gives: a model on one device.
 
-    A factory is named ``"package.module:function"`` and called as ``function(device=..., **arguments)`` in the worker.
+    A factory is a class or function of a module's top level (workers import it by its name) that is called as
+    ``factory(device=..., **arguments)`` in the worker.
     """
 
     def load(self, sample: Sample) -> Any:
@@ -47,6 +47,9 @@ class Synthesiser(Protocol):
 
     def release(self) -> None:
         """Frees cached device memory after an out-of-memory error."""
+
+
+Factory = Callable[..., Synthesiser]
 
 
 @dataclass
@@ -124,7 +127,7 @@ class Pool:
     """Synthesises samples on several devices at once.
 
     Args:
-        factory: ``"package.module:function"`` that makes a `Synthesiser` in the worker.
+        factory: makes a `Synthesiser` in the worker.
         arguments: its keyword arguments besides ``device``; they must be picklable.
         devices: one entry a worker process; a device may be named several times.
         batch_size: samples a worker gets at a time.
@@ -135,7 +138,7 @@ class Pool:
 
     def __init__(
         self,
-        factory: str,
+        factory: Factory,
         arguments: dict[str, Any],
         devices: Sequence[str],
         batch_size: int,
@@ -270,16 +273,10 @@ def _leave_with_parent() -> None:
     os._exit(1)  # a killed parent must not leave GPUs occupied
 
 
-def resolve(factory: str) -> Callable[..., Synthesiser]:
-    """The function that ``"package.module:function"`` names."""
-    module, _, name = factory.partition(":")
-    return getattr(importlib.import_module(module), name)
-
-
 def _work(
     pipe: Connection,
     device: str,
-    factory: str,
+    factory: Factory,
     arguments: dict[str, Any],
     folder: str,
     scratch: str,
@@ -288,7 +285,7 @@ def _work(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
     threading.Thread(target=_leave_with_parent, daemon=True).start()
     try:
-        synthesiser = resolve(factory)(device=device, **arguments)
+        synthesiser = factory(device=device, **arguments)
     except UserError as error:
         pipe.send(("fatal", (error.problem, error.remedy, error.path)))
         return

@@ -6,6 +6,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
 
+from stand_in import StandIn  # noqa: E402
+
 from augment.generation.fill_folder import Work, fill_folder  # noqa: E402
 from augment.generation.plan import Sample, take_shard  # noqa: E402
 
@@ -18,7 +20,7 @@ if __name__ == "__main__":
     out, marks, count, pause = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
     shard = tuple(map(int, sys.argv[5].split("/"))) if len(sys.argv) > 5 else (1, 1)
     work = Work(
-        "stand_in:StandIn",
+        StandIn,
         {"marks": marks, "pause": pause},
         ["cpu", "cpu"],
         batch_size=3,

@@ -62,4 +62,4 @@ def cannot_start(device, marks, **arguments):
         handle.write(f"{device}\n")
     if device == "cuda:0":
         raise RuntimeError("no such device")
-    return StandIn(device, marks)
+    return StandIn(device, marks, **arguments)

@@ -16,10 +16,12 @@ def fill(tmp_path):
     marks = tmp_path / "marks"
     marks.mkdir()
 
-    def fill(clips, *, factory="StandIn", devices=("cpu", "cpu"), batch_size=4, settings=None, **arguments):
+    def fill(
+        clips, *, factory=stand_in.StandIn, devices=("cpu", "cpu"), batch_size=4, settings=None, **arguments
+    ):
         samples = [Sample(clip, "CT-0", 66) for clip in clips]
         work = fill_folder.Work(
-            f"stand_in:{factory}",
+            factory,
             {"marks": str(marks), **arguments},
             devices,
             batch_size,
@@ -78,20 +80,22 @@ def test_a_single_sample_too_big_for_memory_is_given_up(fill):
 
 
 def test_a_device_that_cannot_start_leaves_its_work_to_the_others(fill, capfd):
-    outcome = fill([f"c{i}" for i in range(5)], factory="cannot_start", devices=["cuda:0", "cpu"])
+    outcome = fill(
+        [f"c{i}" for i in range(5)], factory=stand_in.cannot_start, devices=["cuda:0", "cpu"], pause=0.5
+    )
     assert not outcome.failures and len(files(fill.out)) == 5
     assert "no such device" in capfd.readouterr().err
 
 
 def test_no_device_starts(fill):
-    outcome = fill(["a", "b"], factory="cannot_start", devices=["cuda:0"])
+    outcome = fill(["a", "b"], factory=stand_in.cannot_start, devices=["cuda:0"])
     assert len(outcome.failures) == 2
     assert all("no such device" in reason for reason in outcome.failures.values())
 
 
 def test_a_refused_model_is_one_error(fill):
     with pytest.raises(UserError, match="no sequence model folder"):
-        fill(["a"], factory="refuse")
+        fill(["a"], factory=stand_in.refuse)
 
 
 def test_a_full_disk_stops_the_run(fill):
