@@ -27,10 +27,8 @@ import torch
 
 from cond2img.models import AutoencoderKL, UNet2DMultiConditionModel, VAELoss
 from cond2img.training.diffusion import DiffusionStep
-from cond2img.training.ldm import LDMStep
 from cond2img.training.vae import VAEStep
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
-from cond2video.training.sequence import SequenceStep
 from ctrlgenaug.training.memory import repeated, step_memory
 from ctrlgenaug.training.stage import count_parameters
 
@@ -98,11 +96,11 @@ def make_step(stage: str, size: str, variant: Variant, device: str) -> torch.nn.
     if stage == "vae":
         step: Any = VAEStep(make_vae(size), VAELoss(None))
     elif stage == "ldm":
-        step = LDMStep(UNet2DMultiConditionModel(num_class_embeds=3, **UNETS[size]))
+        step = DiffusionStep(UNet2DMultiConditionModel(num_class_embeds=3, **UNETS[size]))
     else:
         model = UNet3DMultiConditionModel(num_class_embeds=3, **UNETS[size])
         mark_finetuned(model)
-        step = SequenceStep(model)
+        step = DiffusionStep(model)
     if variant.checkpointing:
         step.model.enable_gradient_checkpointing()
     if variant.channels_last:
@@ -121,22 +119,19 @@ def make_batch(stage: str, batch: int, cached: bool, device: str) -> dict[str, t
         return {name: torch.randn(shape, device=device) for name, shape in shapes.items()}
     frames = 1 if stage == "ldm" else FRAMES
     shapes = {"posterior_noise": (batch, frames, 4, 32, 32), "noise": (batch, frames, 4, 32, 32)}
-    shapes |= {"image_prior": (batch, 256, 64, 64)}
+    shapes |= {"prior": (batch, 256, 64, 64)}
     shapes |= {"moments": (batch, frames, 8, 32, 32)} if cached else {"pixels": (batch, frames, 1, 256, 256)}
     if stage == "sequence_ldm":
-        shapes |= {"motion_field": (batch, 2, FRAMES - 1, 256, 256)}
+        shapes |= {"motion": (batch, FRAMES - 1, 2, 256, 256)}
     tensors = {name: torch.randn(shape, device=device) for name, shape in shapes.items()}
     tensors |= {
-        name: torch.zeros(batch, dtype=torch.int64, device=device) for name in ("caption", "class_label")
+        name: torch.zeros(batch, dtype=torch.int64, device=device) for name in ("caption", "class_id")
     }
     tensors["timestep"] = torch.randint(1000, (batch,), device=device)
     if stage == "sequence_ldm":
-        places = torch.cartesian_prod(torch.arange(FRAMES), torch.arange(32), torch.arange(32))
-        points = places[:, None].repeat(
-            1, FRAMES, 1
-        )  # each point by itself: the work does not depend on the links
-        tensors["traj"] = points.expand(batch, -1, -1, -1).to(device)
-        tensors["traj_mask"] = torch.ones(batch, len(places), FRAMES, dtype=torch.bool, device=device)
+        # each point by itself: the work does not depend on the links
+        points = torch.arange(FRAMES * 1024, dtype=torch.int32, device=device)
+        tensors["trajectories"] = points[None, :, None].repeat(batch, 1, FRAMES)
     return tensors
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
@@ -15,46 +15,22 @@ import transformers
 from augment.generation.plan import Sample
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
-from cond2img.pipelines.denoising import make_scheduler, to_uint8
+from cond2img.pipelines.denoising import Guidance, make_scheduler, to_uint8
 from cond2video.model_folder import find_model_folder
 from cond2video.models import UNet3DMultiConditionModel
 from cond2video.pipelines import GenVideoPipeline
 from ctrlgenaug import datasets
-from ctrlgenaug.conditions.trajectories import link, load_trajectories
+from ctrlgenaug.conditions.clip import ClipConditions, ClipConditionsBatch, ConditionReader
+from ctrlgenaug.datasets import Clip
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.plain_data import load_npy
 
-PRIOR_SHAPE = (256, 64, 64)
-FIELD_SHAPE = (None, 2, datasets.IMAGE_SIZE, datasets.IMAGE_SIZE)  # (F-1, x and y, H, W)
-REMEDY = "Run the extraction step for this split, or leave the condition out"
-
+# What the method's command line calls the conditions.
+PUBLISHED_NAMES = {
+    "image_condition": "image_prior",
+    "motion_condition": "motion_field",
+    "text_condition": "text",
+}
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-
-
-@dataclass
-class Conditions:
-    """What one sample is conditioned on. A condition that is not wanted is what training showed for a dropped one.
-
-    Attributes:
-        class_id: its class.
-        prior: (256, 64, 64) float32.
-        motion: (2, F-1, 256, 256) float32, in pixels.
-        points: (F*1024, F, 3) integers, the trajectories of the field.
-        mask: (F*1024, F) bool.
-        text: the prompt.
-    """
-
-    class_id: int
-    prior: torch.Tensor
-    motion: torch.Tensor
-    points: torch.Tensor
-    mask: torch.Tensor
-    text: str
-
-    @property
-    def num_frames(self) -> int:
-        """F."""
-        return self.motion.shape[1] + 1
 
 
 class SequenceSynthesiser:
@@ -108,8 +84,7 @@ class SequenceSynthesiser:
         self.num_frames, self.noise = num_frames, noise
         self._settings = {
             "num_inference_steps": num_inference_steps,
-            "guidance_scale": guidance_scale,
-            "guidance_interval": guidance_interval,
+            "guidance": Guidance(guidance_scale, guidance_interval),
         }
         folder = find_model_folder(model_path, data_name, vae_path)
         unet = UNet3DMultiConditionModel.from_trained_3d(folder.unet)
@@ -125,30 +100,19 @@ class SequenceSynthesiser:
         self.pipeline = GenVideoPipeline(vae, unet, make_scheduler(scheduler), encoder, tokenizer)
         self.pipeline.set_progress_bar_config(disable=True)
 
-    def load(self, sample: Sample) -> Conditions:
+    def load(self, sample: Sample) -> ClipConditions:
         """Reads the conditions of ``sample``; a `UserError` if a file is missing or damaged."""
-        if "motion_condition" in self.conditions:
-            field = load_npy(self.spec.motion_path(self.home, sample.clip), FIELD_SHAPE, remedy=REMEDY)
-            path = self.spec.trajectory_path(self.home, sample.clip)
-            points, mask = load_trajectories(path, len(field) + 1)
-        else:  # nothing moves: each point's trajectory stays where it is
-            frames = self.num_frames or self.spec.required_clip_num
-            field = np.zeros((frames - 1, *FIELD_SHAPE[1:]), np.float32)
-            points, mask = link(field, seed=0)
-        prior = np.zeros(PRIOR_SHAPE, np.float32)
-        if "image_condition" in self.conditions:
-            path = self.spec.prior_path(self.home, self.spec.first_frame(sample.clip))
-            prior = load_npy(path, PRIOR_SHAPE, remedy=REMEDY).astype(np.float32)
-        return Conditions(
-            self.spec.class_id(sample.cls),
-            torch.from_numpy(prior),
-            torch.from_numpy(np.ascontiguousarray(field.swapaxes(0, 1), dtype=np.float32)),
-            torch.as_tensor(points),
-            torch.as_tensor(mask),
-            sample.text if "text_condition" in self.conditions else "",
-        )
+        used = [PUBLISHED_NAMES[name] for name in self.conditions]
+        reader = ConditionReader(self.spec, self.home, num_frames=self._frames_asked(), used=used)
+        return reader.read(Clip(sample.clip, sample.clip, sample.cls, sample.text))
 
-    def synthesise(self, samples: Sequence[Sample], conditions: Sequence[Conditions]) -> Iterator[np.ndarray]:
+    def _frames_asked(self) -> int | None:
+        """F of the clips, or None: what their motion fields say."""
+        return None if "motion_condition" in self.conditions else self.num_frames
+
+    def synthesise(
+        self, samples: Sequence[Sample], conditions: Sequence[ClipConditions]
+    ) -> Iterator[np.ndarray]:
         """Frames (F, H, W) uint8 of each sample, in order."""
         pairs = list(zip(samples, conditions, strict=True))
         while pairs:
@@ -160,27 +124,22 @@ class SequenceSynthesiser:
             yield from self._batch([sample for sample, _ in batch], [c for _, c in batch])
 
     @torch.inference_mode()
-    def _batch(self, samples: Sequence[Sample], conditions: Sequence[Conditions]) -> np.ndarray:
-        def stack(name: str) -> torch.Tensor:
-            return torch.stack([getattr(one, name) for one in conditions]).to(self.device)
-
-        result = self.pipeline(
-            class_labels=torch.tensor([c.class_id for c in conditions], device=self.device),
-            image_cond=stack("prior") if self.has_image_branch else None,
-            motion_cond=stack("motion") if self.has_motion_branch else None,
-            traj=stack("points"),
-            traj_mask=stack("mask"),
-            prompt=[c.text for c in conditions],
-            num_frames=conditions[0].num_frames,
+    def _batch(self, samples: Sequence[Sample], conditions: Sequence[ClipConditions]) -> np.ndarray:
+        batch = ClipConditionsBatch.stack(conditions)
+        if not self.has_image_branch:
+            batch = replace(batch, prior=None)
+        if not self.has_motion_branch:
+            batch = replace(batch, motion=None)
+        frames = self.pipeline.sample(
+            batch,
+            (conditions[0].num_frames, datasets.IMAGE_SIZE, datasets.IMAGE_SIZE),
             # drawn on the CPU, so that every device starts from the same noise
             generator=[
                 torch.Generator("cpu").manual_seed(sample.noise_seed(self.noise)) for sample in samples
             ],
-            output_type="np",
             **self._settings,
         )
-        frames = np.asarray(result.frames, dtype=np.float32)  # (B, F, H, W) in [0, 1]
-        return to_uint8(frames)
+        return to_uint8(frames)  # (B, F, H, W)
 
     def release(self) -> None:
         """Frees cached GPU memory."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,14 @@ import numpy as np
 import torch
 
 from ctrlgenaug import datasets
+from ctrlgenaug.conditions.clip import OPTIONAL, ClipConditions, ConditionReader
 from ctrlgenaug.datasets import IMAGE_SIZE, Clip
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.plain_data import load_npy
 from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
 from ctrlgenaug.training.dropping import kept_conditions
 from ctrlgenaug.training.order import Draw, generator
 
 LATENT_SHAPE = (4, IMAGE_SIZE // 8, IMAGE_SIZE // 8)
-PRIOR_SHAPE = (256, 64, 64)
 TRAIN_TIMESTEPS = 1000
 
 
@@ -149,31 +148,31 @@ class LabelledFrameData(FrameData):
         super().__init__(config, split)
         self.captions = sorted({""} | {row.text for row in self.rows}) if config.caption_column else [""]
         self.moments: np.ndarray | None = None
-        self.prior_dir = (
-            Path(config.image_prior_dir) if config.image_prior_dir else self.home / self.spec.priors_dir
-        )
+        self.reader = self.make_reader({"text"} if config.caption_column else set())
 
     @property
     def num_frames(self) -> int:
         """F."""
         return 1
 
-    def prior_path(self, index: int) -> Path:
-        """The image prior that conditions the sample."""
-        return self.prior_dir / f"{self.rows[index].name}.npy"
+    def make_reader(self, used: set[str]) -> ConditionReader:
+        """Reads the samples' conditions: image prior and class, and those ``used`` besides."""
+        return ConditionReader(
+            self.spec,
+            self.home,
+            num_frames=self.num_frames,
+            used={*self.condition_names, *used},
+            prior_dir=self.config.image_prior_dir,
+        )
 
-    def prior(self, index: int, *, mmap: bool = False) -> np.ndarray:
-        """The image prior, (256, 64, 64)."""
-        remedy = "Run extract_image_priors.py for this split"
-        return load_npy(self.prior_path(index), PRIOR_SHAPE, mmap=mmap, remedy=remedy)
+    def conditions(self, index: int, kept: Collection[str] | None = None) -> ClipConditions:
+        """What the sample is conditioned on; ``kept`` (None: all) of `condition_names` alone, the others dropped.
 
-    def class_label(self, index: int) -> int:
-        """The sample's class id."""
-        return self.spec.class_id(self.rows[index].cls)
-
-    def caption(self, index: int) -> int:
-        """The sample's text, as a place in ``captions``."""
-        return self.captions.index(self.rows[index].text) if self.config.caption_column else 0
+        With nothing else to go by the model must not go by the text either: guidance needs such samples.
+        """
+        if kept is None:
+            return self.reader.read(self.rows[index])
+        return self.reader.read(self.rows[index], set(self.condition_names) - set(kept) if kept else OPTIONAL)
 
     def kept(self, draw: Draw) -> set[str]:
         """The conditions that the sample keeps in this epoch."""
@@ -187,25 +186,22 @@ class LabelledFrameData(FrameData):
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         """A sample with its F frames in front: ``pixels`` (F, 1, 256, 256) or ``moments`` (F, 8, 32, 32),
-        ``posterior_noise`` and ``noise`` (F, 4, 32, 32), ``timestep``, ``class_label``, ``caption``, ``image_prior``.
+        ``posterior_noise`` and ``noise`` (F, 4, 32, 32), ``timestep``, ``caption`` (the text's index in ``captions``),
+        and the other fields of `ClipConditions`.
         """
-        index, kept = draw.index, self.kept(draw)
-        shape = (self.num_frames, *LATENT_SHAPE)
-        step = torch.randint(TRAIN_TIMESTEPS, (), generator=self.generator(draw, "timestep"))
+        index, shape = draw.index, (self.num_frames, *LATENT_SHAPE)
+        conditions = self.conditions(index, self.kept(draw))
         item = {
             "name": self.rows[index].file_name,
             "posterior_noise": torch.randn(shape, generator=self.generator(draw, "posterior")),
             "noise": torch.randn(shape, generator=self.generator(draw, "noise")),
-            "timestep": step,
-            "class_label": self.class_label(index),
-            # with nothing else to go by the model must not go by the text either: guidance needs such samples
-            "caption": self.caption(index) if kept else self.captions.index(""),
-            "image_prior": (
-                torch.from_numpy(np.array(self.prior(index), dtype=np.float32))
-                if "image_prior" in kept
-                else torch.zeros(PRIOR_SHAPE)
-            ),
+            "timestep": torch.randint(TRAIN_TIMESTEPS, (), generator=self.generator(draw, "timestep")),
+            "class_id": conditions.class_id,
+            "caption": self.captions.index(conditions.text),
+            "prior": conditions.prior,
         }
+        if conditions.motion is not None:
+            item |= {"motion": conditions.motion, "trajectories": conditions.trajectories}
         if self.moments is not None:
             item["moments"] = torch.from_numpy(np.array(self.moments[index]))
         else:
@@ -214,4 +210,4 @@ class LabelledFrameData(FrameData):
 
     def check_sample(self, index: int) -> None:
         super().check_sample(index)
-        self.prior(index, mmap=True)
+        self.reader.check(self.rows[index])

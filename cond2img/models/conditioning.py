@@ -26,38 +26,60 @@ class Trajectories:
     side: int
 
     @classmethod
-    def from_points(cls, traj: Tensor, mask: Tensor | None, frames: int, dtype: torch.dtype) -> Trajectories:
-        """Builds the indices from coordinates.
+    def from_numbers(cls, numbers: Tensor, frames: int, dtype: torch.dtype) -> Trajectories:
+        """Splits the numbers of a clip's points into what is gathered and what is masked.
 
         Args:
-            traj: (B, P, L, 3) integers (frame, row, column); column 0 is the point itself.
-            mask: (B, P, L) bool, True where the entry counts; None: all count.
+            numbers: (B, P, L) integers, P = frames * side * side; the points of each point's trajectory, -1 where there
+                is none (`ClipConditions.trajectories`).
             frames: F.
             dtype: of the bias.
 
         Raises:
-            ValueError: the shapes do not fit a square grid of F frames.
+            ValueError: the shape does not fit a square grid of F frames.
         """
-        points = traj.shape[1]
+        points = numbers.shape[1] if numbers.ndim == 3 else 0
         side = round((points / frames) ** 0.5)
-        if traj.ndim != 4 or traj.shape[-1] != 3 or frames * side * side != points:
+        if not points or frames * side * side != points:
             raise ValueError(
-                f"traj has shape {tuple(traj.shape)}, expected (B, {frames} * side * side, L, 3) "
+                f"trajectories have shape {tuple(numbers.shape)}, expected (B, {frames} * side * side, L) "
                 f"for {frames} frames on a square grid"
             )
-        frame, row, column = traj.long().unbind(-1)
-        index = (frame * side + row) * side + column  # (B, P, L)
-        if mask is None:
-            return cls(index, index.new_zeros(1, 1, 1, 1, dtype=dtype), side)
-        if mask.shape != index.shape:
-            raise ValueError(f"traj_mask has shape {tuple(mask.shape)}, expected {tuple(index.shape)}")
-        mask = mask.bool()
-        itself = torch.arange(points, device=index.device)[None, :, None]
-        index = torch.where(
-            mask, index, itself
-        )  # what padding holds must not matter, not even if out of range
-        bias = torch.zeros(mask.shape, dtype=dtype, device=index.device).masked_fill(~mask, float("-inf"))
+        there = numbers >= 0
+        itself = torch.arange(points, device=numbers.device)[None, :, None]
+        index = torch.where(there, numbers, itself)
+        bias = torch.zeros(numbers.shape, dtype=dtype, device=numbers.device).masked_fill(~there, -torch.inf)
         return cls(index, bias.unsqueeze(2), side)
+
+
+def number_points(traj: Tensor, mask: Tensor | None, frames: int) -> Tensor:
+    """The official spelling of trajectories as the numbers that `Trajectories.from_numbers` takes.
+
+    Args:
+        traj: (B, P, L, 3) integers (frame, row, column) on a square grid, P = frames * side * side.
+        mask: (B, P, L) bool, True where the entry counts; None: all count.
+        frames: F.
+
+    Returns:
+        (B, P, L) int64, -1 where an entry does not count, whatever it holds.
+
+    Raises:
+        ValueError: the shapes do not fit.
+    """
+    points = traj.shape[1]
+    side = round((points / frames) ** 0.5)
+    if traj.ndim != 4 or traj.shape[-1] != 3 or frames * side * side != points:
+        raise ValueError(
+            f"traj has shape {tuple(traj.shape)}, expected (B, {frames} * side * side, L, 3) "
+            f"for {frames} frames on a square grid"
+        )
+    frame, row, column = traj.long().unbind(-1)
+    numbers = (frame * side + row) * side + column  # (B, P, L)
+    if mask is None:
+        return numbers
+    if mask.shape != numbers.shape:
+        raise ValueError(f"traj_mask has shape {tuple(mask.shape)}, expected {tuple(numbers.shape)}")
+    return torch.where(mask.bool(), numbers, -1)
 
 
 @dataclass(frozen=True)
@@ -103,8 +125,7 @@ class Conditioning:
 
         lines = self.trajectories
         if lines is not None:
-            bias = lines.bias if lines.bias.shape[0] == 1 else cut(lines.bias)
-            lines = Trajectories(cut(lines.index), bias, lines.side)
+            lines = Trajectories(cut(lines.index), cut(lines.bias), lines.side)
         return replace(
             self,
             text=cut(self.text),

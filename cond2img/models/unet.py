@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from cond2img.models import checkpoints
 from cond2img.models.attention import MultiModalAttention, SpatialTransformer, TransformerBlock
 from cond2img.models.blocks import DownLevel, FramesGroupNorm, MidLevel, TransformerFactory, UpLevel
-from cond2img.models.conditioning import Conditioning
+from cond2img.models.conditioning import Conditioning, number_points
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
 
 IMAGE_PRIOR_CHANNELS = 256
 
@@ -184,6 +185,25 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         """For sequences: what encodes the motion field."""
 
     @apply_forward_hook
+    def condition(
+        self, text: Tensor, conditions: ClipConditionsBatch, frames: int = 1, precompute: bool = True
+    ) -> Conditioning:
+        """Encodes everything that does not depend on the noise level, for `forward`'s ``conditions``.
+
+        Args:
+            text: (B, T, D) text tokens, those of ``conditions.text``.
+            conditions: of B samples. Without a prior the image branch is left out.
+            frames: F.
+            precompute: also compute the keys and values of text and prior for all attentions. For sampling; in
+                training they are needed once only and would cost memory.
+
+        Raises:
+            ValueError: a condition is missing, has the wrong shape, or is none of this model's.
+        """
+        encoded = self._encode(text, conditions, frames)
+        return self._precompute(encoded) if precompute else encoded
+
+    @apply_forward_hook
     def encode_conditions(
         self,
         encoder_hidden_states: Tensor,
@@ -195,24 +215,40 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         frames: int = 1,
         precompute: bool = True,
     ) -> Conditioning:
-        """Everything that does not depend on the noise level, for `forward`'s ``conditions``.
+        """`condition`, with the conditions as the official code gives them.
 
         Args:
             encoder_hidden_states: (B, T, D) text tokens.
             image_cond: (B, 256, 64, 64) image prior; None leaves the image branch out.
-            motion_cond, traj, traj_mask: conditions of sequences, see `cond2video.models`.
             class_labels: (B,) or (B, 1) class ids.
+            motion_cond: (B, 2, F - 1, 8H, 8W) motion fields in pixels, x then y; None: no motion condition. Sequence
+                models only, as are the following.
+            traj: (B, F * side * side, L, 3) integers (frame, row, column) on a square grid, 32 x 32 for 256 pixels,
+                rows ordered by frame, row, column, column 0 the point itself. None: no motion field attention.
+                It acts on the feature maps of the grid's size.
+            traj_mask: (B, F * side * side, L) bool, True where an entry counts.
             frames: F.
-            precompute: also compute the keys and values of text and prior for all attentions. For sampling; in
-                training they are needed once only and would cost memory.
+            precompute: as in `condition`.
 
         Raises:
-            ValueError: a condition is missing, has the wrong shape, or is none of this model's.
+            ValueError: as `condition`.
         """
-        if motion_cond is not None or traj is not None:
+        if motion_cond is not None and motion_cond.ndim != 5:
+            shape = tuple(motion_cond.shape)
+            raise ValueError(f"motion_cond has shape {shape}, expected (B, 2, F - 1, 8H, 8W)")
+        conditions = ClipConditionsBatch(
+            class_labels,
+            ("",) * len(encoder_hidden_states),
+            image_cond,
+            None if motion_cond is None else motion_cond.transpose(1, 2),
+            None if traj is None else number_points(traj, traj_mask, frames),
+        )
+        return self.condition(encoder_hidden_states, conditions, frames, precompute)
+
+    def _encode(self, text: Tensor, conditions: ClipConditionsBatch, frames: int) -> Conditioning:
+        if conditions.motion is not None or conditions.trajectories is not None:
             raise ValueError("an image model takes no motion field and no trajectories")
-        conditions = self._encode_static(encoder_hidden_states, image_cond, class_labels, frames)
-        return self._precompute(conditions) if precompute else conditions
+        return self._encode_static(text, conditions.prior, conditions.class_id, frames)
 
     def _encode_static(
         self, text: Tensor, image_cond: Tensor | None, class_labels: Tensor | None, frames: int
@@ -260,17 +296,17 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         """Predicts the noise in ``sample``.
 
         Args:
-            sample: (B, 4, H, W) noisy latents of images, (B, 4, F, H, W) of sequences; H and W divisible by 8.
+            sample: noisy latents: (B*F, 4, H, W) frame by frame, F being what ``conditions`` say, or, as the official
+                code has sequences, (B, 4, F, H, W). H and W are divisible by 8.
             timestep: one for all samples, or (B,).
             encoder_hidden_states, image_cond, motion_cond, class_labels, traj, traj_mask: see `encode_conditions`.
-            conditions: the result of `encode_conditions`, in place of all of them.
+            conditions: the result of `condition`, in place of all of them.
             return_dict: False returns a tuple of one tensor.
 
         Returns:
             ``sample`` of the output: the predicted noise, in the shape of ``sample``.
         """
-        is_sequence = sample.ndim == 5
-        frames = sample.shape[2] if is_sequence else 1
+        official = sample.ndim == 5
         if conditions is None:
             if encoder_hidden_states is None:
                 raise ValueError("encoder_hidden_states is missing (or give conditions)")
@@ -281,17 +317,17 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
                 class_labels,
                 traj,
                 traj_mask,
-                frames=frames,
+                frames=sample.shape[2] if official else 1,
                 precompute=False,
             )
         self._check_sample(sample, conditions)
         conditions = replace(conditions, time=self._embed_time(timestep, conditions))
 
-        if is_sequence:
-            sample = sample.transpose(1, 2).flatten(0, 1)  # (B*F, 4, H, W)
-        x = self._denoise(sample.to(self.dtype).contiguous(memory_format=torch.channels_last), conditions)
-        if is_sequence:
-            x = x.unflatten(0, (-1, frames)).transpose(1, 2)  # (B, 4, F, H, W)
+        x = sample.transpose(1, 2).flatten(0, 1) if official else sample  # (B*F, 4, H, W)
+        x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
+        x = self._denoise(x, conditions)
+        if official:
+            x = x.unflatten(0, (-1, conditions.frames)).transpose(1, 2)  # (B, 4, F, H, W)
         x = x.contiguous()
         return UNetOutput(sample=x) if return_dict else (x,)
 
@@ -299,11 +335,16 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         divisor = 2 ** (len(self.down_blocks) - 1)
         if sample.shape[-1] % divisor or sample.shape[-2] % divisor:
             raise ValueError(f"height and width must be divisible by {divisor}, got {tuple(sample.shape)}")
-        frames = sample.shape[2] if sample.ndim == 5 else 1
-        if (sample.shape[0], frames) != (conditions.batch, conditions.frames):
+        batch, frames = conditions.batch, conditions.frames
+        fits = (
+            (sample.shape[0], sample.shape[2]) == (batch, frames)
+            if sample.ndim == 5
+            else len(sample) == batch * frames
+        )
+        if not fits:
             raise ValueError(
                 f"sample has shape {tuple(sample.shape)}, but the conditions are those of "
-                f"{conditions.batch} samples with {conditions.frames} frames"
+                f"{batch} samples with {frames} frames"
             )
 
     def _embed_time(self, timestep: Tensor | float | int, conditions: Conditioning) -> Tensor:

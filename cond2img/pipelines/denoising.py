@@ -16,10 +16,13 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
+from cond2img.models.conditioning import Conditioning
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 Generators = torch.Generator | Sequence[torch.Generator] | None
+Callback = Callable[[Any, int, int, dict], dict | None]
 
 # The noise schedule that all models of the method are trained with (method, section 6).
 TRAINING_SCHEDULE = {
@@ -131,8 +134,7 @@ class GuidedPipeline(DiffusionPipeline):
 
     def _text(
         self,
-        batch: int,
-        prompt: str | Sequence[str] | None,
+        texts: Sequence[str],
         prompt_embeds: Tensor | None,
         negative_prompt_embeds: Tensor | None,
         guided: bool,
@@ -140,14 +142,14 @@ class GuidedPipeline(DiffusionPipeline):
         """Text tokens (B, T, D) of the conditional and, where there is one, the unconditional branch."""
 
         def of_batch(name: str, embeds: Tensor) -> Tensor:
-            if embeds.ndim != 3 or embeds.shape[0] not in (1, batch):
-                raise ValueError(f"{name} has shape {tuple(embeds.shape)}, expected (1 or {batch}, T, D)")
-            return embeds.expand(batch, -1, -1)
+            if embeds.ndim != 3 or embeds.shape[0] not in (1, len(texts)):
+                shape = tuple(embeds.shape)
+                raise ValueError(f"{name} has shape {shape}, expected (1 or {len(texts)}, T, D)")
+            return embeds.expand(len(texts), -1, -1)
 
-        if prompt is not None and prompt_embeds is not None:
-            raise ValueError("give prompt or prompt_embeds, not both")
         if prompt_embeds is None:
-            prompt_embeds = self.encode_prompt("" if prompt is None else prompt)
+            distinct = list(dict.fromkeys(texts))
+            prompt_embeds = self.encode_prompt(distinct)[[distinct.index(text) for text in texts]]
         if guided and negative_prompt_embeds is None:
             negative_prompt_embeds = self.encode_prompt("")
         text = of_batch("prompt_embeds", prompt_embeds)
@@ -155,7 +157,23 @@ class GuidedPipeline(DiffusionPipeline):
             return text, None
         return text, of_batch("negative_prompt_embeds", negative_prompt_embeds)
 
-    def _labels(self, class_labels: Any) -> Tensor | None:
+    def _prompts(
+        self, prompt: str | Sequence[str] | None, prompt_embeds: Tensor | None, batch: int
+    ) -> tuple[str, ...]:
+        """One text a sample.
+
+        Raises:
+            ValueError: both prompts and embeddings are given, or another number of prompts.
+        """
+        if prompt is not None and prompt_embeds is not None:
+            raise ValueError("give prompt or prompt_embeds, not both")
+        if prompt is None or isinstance(prompt, str):
+            return (prompt or "",) * batch
+        if len(prompt) not in (1, batch):
+            raise ValueError(f"{len(prompt)} prompts for {batch} samples")
+        return tuple(prompt) * (batch // len(prompt))
+
+    def _labels(self, class_labels: Any) -> Tensor:
         """Class ids as a (B,) tensor.
 
         Raises:
@@ -167,20 +185,37 @@ class GuidedPipeline(DiffusionPipeline):
             raise ValueError(
                 f"class_labels are {labels.tolist()}, this model has the classes 0 to {classes - 1}"
             )
-        return labels.to(self._execution_device)
+        return labels
 
-    def _place(self, tensor: Tensor | np.ndarray | None) -> Tensor | None:
-        """A floating-point condition on the UNet's device, in its dtype."""
-        if tensor is None:
-            return None
-        return torch.as_tensor(tensor).to(self._execution_device, self.unet.dtype)
+    def _condition(
+        self,
+        conditions: ClipConditionsBatch,
+        frames: int,
+        with_text: Tensor,
+        without_text: Tensor | None,
+    ) -> Conditioning:
+        """Encodes ``conditions``, with guidance behind their unconditional twin, for the UNet.
+
+        Args:
+            conditions: of B samples.
+            frames: F.
+            with_text: (B, T, D) tokens of their texts.
+            without_text: (B, T, D) tokens of the unconditional branch; None: no guidance.
+        """
+        conditions = conditions.to(self._execution_device, self.unet.dtype)
+        text = with_text
+        if without_text is not None:
+            conditions = conditions.unconditional().followed_by(conditions)
+            text = torch.cat([without_text, with_text])
+        text = text.to(self._execution_device, self.unet.dtype)
+        return self.unet.condition(text, conditions, frames)
 
     # ------------------------------------------------------------------------------------ sampling
 
     def _initial_latents(
         self, shape: tuple[int, ...], generator: Generators, latents: Tensor | None
     ) -> Tensor:
-        """Noise of ``shape``: each sample's from its own generator, so that it does not depend on the batch."""
+        """Noise of ``shape`` (B, 4, F, h, w): each sample's from its own generator, whatever the batch."""
         device = self._execution_device
         if latents is not None and tuple(latents.shape) != shape:
             raise ValueError(f"latents have shape {tuple(latents.shape)}, expected {shape}")
@@ -196,23 +231,23 @@ class GuidedPipeline(DiffusionPipeline):
     def _denoise(
         self,
         latents: Tensor,
-        conditions: Any,
+        conditions: Conditioning,
         guidance: Guidance,
         steps: int,
         generator: Generators,
-        callback: Callable[[Any, int, int, dict], dict | None] | None,
+        callback: Callback | None,
     ) -> Tensor:
         """The sampling loop. Nothing in it waits for the device.
 
         Args:
-            latents: noise, (B, 4, ...) float32.
+            latents: noise, (B, F, 4, h, w) float32.
             conditions: of 2B samples, the unconditional half first, if there is guidance; else of B.
             guidance: how strong, and when.
             steps: number of steps.
             generator: for schedulers that add noise.
-            callback: called after every step with (pipeline, step, timestep, {"latents": ...}).
+            callback: called after every step with (pipeline, step, timestep, {"latents": (B, 4, F, h, w)}).
         """
-        batch = latents.shape[0]
+        batch = len(latents)
         conditional = conditions.last(batch) if guidance.scale > 1 else conditions
         # The scheduler's own timesteps stay on the CPU: looking a number up there must not wait for the GPU.
         self.scheduler.set_timesteps(steps, device="cpu")
@@ -225,17 +260,24 @@ class GuidedPipeline(DiffusionPipeline):
             for step, timestep in enumerate(timesteps):
                 x = self.scheduler.scale_model_input(latents, timestep)
                 if guidance.is_on(float(timestep)):
-                    noise = self.unet(torch.cat([x, x]), on_device[step], conditions=conditions)
-                    without, with_conditions = noise.sample.float().chunk(2)
+                    without, with_conditions = self._noise(
+                        torch.cat([x, x]), on_device[step], conditions
+                    ).chunk(2)
                     noise = without + guidance.scale * (with_conditions - without)
                 else:
-                    noise = self.unet(x, on_device[step], conditions=conditional).sample.float()
+                    noise = self._noise(x, on_device[step], conditional)
                 latents = self.scheduler.step(noise, timestep, latents, **extra).prev_sample
                 if callback is not None:
-                    changed = callback(self, step, int(timestep), {"latents": latents}) or {}
-                    latents = changed.get("latents", latents)
+                    shown = {"latents": latents.transpose(1, 2)}
+                    changed = callback(self, step, int(timestep), shown) or {}
+                    latents = changed.get("latents", shown["latents"]).transpose(1, 2)
                 progress.update()
         return latents
+
+    def _noise(self, latents: Tensor, timestep: Tensor, conditions: Conditioning) -> Tensor:
+        """The UNet's prediction for (B, F, 4, h, w) latents, in the same shape, float32."""
+        noise = self.unet(latents.flatten(0, 1), timestep, conditions=conditions).sample
+        return noise.float().unflatten(0, latents.shape[:2])
 
     @torch.no_grad()
     def decode(self, latents: Tensor, pictures_at_once: int = 8) -> Tensor:
@@ -249,71 +291,65 @@ class GuidedPipeline(DiffusionPipeline):
         decoded = [self.vae.decode(part).sample for part in latents.split(pictures_at_once)]
         return (torch.cat(decoded).float() / 2 + 0.5).clamp(0, 1).cpu()
 
-    def _generate(
+    @torch.no_grad()
+    def sample(
         self,
-        size: tuple[int, ...],
-        class_labels: Any,
-        conditions: dict[str, Any],
-        text: tuple[Any, Any, Any],
-        guidance: Guidance,
-        steps: int,
-        generator: Generators,
-        latents: Tensor | None,
-        callback: Callable | None,
-        output_type: str,
+        conditions: ClipConditionsBatch,
+        size: tuple[int, int, int],
+        *,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        num_inference_steps: int = 200,
+        guidance: Guidance | None = None,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        output_type: str = "np",
+        callback: Callback | None = None,
     ) -> Any:
         """Encodes the conditions of both branches, draws the noise, denoises and decodes it.
 
         Args:
-            size: (height, width) or (frames, height, width), in pixels.
-            class_labels: B class ids.
-            conditions: what else `encode_conditions` of the UNet takes. The unconditional branch sees zeros for the
-                prior and the motion field, the same class and the same trajectories.
-            text: prompt, prompt_embeds, negative_prompt_embeds.
-            guidance, steps, generator, latents, callback: see `_denoise`.
+            conditions: of B samples.
+            size: (frames, height, width), in pixels.
+            prompt_embeds: (1 or B, T, D) in place of the conditions' texts.
+            negative_prompt_embeds: (1 or B, T, D) of the unconditional branch; None: of "".
+            num_inference_steps: denoising steps.
+            guidance: None: the method's, scale 7.5 at every step.
+            generator: one for all samples, drawn from in order, or B of them.
+            latents: (B, 4, F, height / 8, width / 8) standard normal noise in place of the generators'.
             output_type: "np", "pt", "pil" or "latent".
+            callback: called with (pipeline, step, timestep, {"latents": (B, 4, F, h, w)}); may return new latents.
 
         Returns:
-            "np": (B, ..., H, W) float32 in [0, 1]; "pt": (B, 1, ..., H, W); "pil": lists of grey pictures; "latent":
-            (B, 4, ..., h, w). The dots are the frames of sequences.
+            "np": (B, F, H, W) float32 in [0, 1]; "pt": (B, 1, F, H, W); "pil": B lists of F grey pictures; "latent":
+            (B, 4, F, h, w).
+
+        Raises:
+            ValueError: a condition has the wrong shape, or text is needed and there is no text encoder.
         """
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type is {output_type!r}, must be one of {', '.join(OUTPUT_TYPES)}")
-        labels = self._labels(class_labels)
-        *frames, height, width = size
-        shape = (labels.shape[0], self.unet.config.in_channels, *frames)
+        guidance = guidance or Guidance(7.5)
+        frames, height, width = size
+        shape = (len(conditions), self.unet.config.in_channels, frames)
         shape += (height // self.vae_scale_factor, width // self.vae_scale_factor)
-        conditions = {"class_labels": labels, **conditions}
-        guided = guidance.scale > 1
-        with_text, without_text = self._text(shape[0], *text, guided=guided)
-        embeds = with_text
-        if guided:
-            embeds = torch.cat([without_text, with_text])
-            dropped = ("image_cond", "motion_cond")
-            conditions = {
-                name: torch.cat([torch.zeros_like(value) if name in dropped else value, value])
-                if isinstance(value, Tensor)
-                else value
-                for name, value in conditions.items()
-            }
+        with_text, without_text = self._text(
+            conditions.text, prompt_embeds, negative_prompt_embeds, guided=guidance.scale > 1
+        )
         self.unet.to(memory_format=torch.channels_last)  # does nothing if it is so already
-        encoded = self.unet.encode_conditions(self._place(embeds), **conditions)
-        latents = self._initial_latents(shape, generator, latents)
-        latents = self._denoise(latents, encoded, guidance, steps, generator, callback)
-        result = latents if output_type == "latent" else self._pictures(latents, output_type)
+        encoded = self._condition(conditions, frames, with_text, without_text)
+        noise = self._initial_latents(shape, generator, latents).transpose(1, 2)  # (B, F, 4, h, w)
+        result = self._denoise(noise, encoded, guidance, num_inference_steps, generator, callback)
+        result = result.transpose(1, 2) if output_type == "latent" else self._pictures(result, output_type)
         self.maybe_free_model_hooks()
         return result
 
     def _pictures(self, latents: Tensor, output_type: str) -> Any:
-        """Latents (B, 4, ..., h, w) decoded, as ``output_type`` says."""
-        if latents.ndim == 5:
-            pixels = self.decode(latents.transpose(1, 2).flatten(0, 1))  # (B*F, 1, H, W)
-            pixels = pixels.unflatten(0, (latents.shape[0], -1)).transpose(1, 2)  # (B, 1, F, H, W)
-        else:
-            pixels = self.decode(latents)
+        """Latents (B, F, 4, h, w) decoded, as ``output_type`` says."""
+        pixels = self.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])  # (B, F, 1, H, W)
         if output_type == "pt":
-            return pixels
-        grey = pixels[:, 0].numpy()
+            return pixels.transpose(1, 2)
+        grey = pixels[:, :, 0].numpy()
         return grey if output_type == "np" else to_pictures(to_uint8(grey))
 
 

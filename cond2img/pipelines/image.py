@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cond2img.pipelines.denoising import Generators, Guidance, GuidedPipeline, PictureOutput
+from cond2img.pipelines.denoising import Callback, Generators, Guidance, GuidedPipeline, PictureOutput
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
 
 
 class GenImagePipeline(GuidedPipeline):
@@ -30,7 +31,7 @@ class GenImagePipeline(GuidedPipeline):
         generator: Generators = None,
         latents: Tensor | None = None,
         output_type: str = "np",
-        callback_on_step_end: Callable[[Any, int, int, dict], dict | None] | None = None,
+        callback_on_step_end: Callback | None = None,
         guidance_interval: tuple[float, float] | None = None,
         return_dict: bool = True,
     ) -> PictureOutput | tuple[Any]:
@@ -55,16 +56,35 @@ class GenImagePipeline(GuidedPipeline):
         Raises:
             ValueError: a condition has the wrong shape, or text is needed and there is no text encoder.
         """
-        images = self._generate(
-            (height, width),
-            class_labels,
-            {"image_cond": self._place(image_cond)},
-            (prompt, prompt_embeds, negative_prompt_embeds),
-            Guidance(guidance_scale, guidance_interval),
-            num_inference_steps,
-            generator,
-            latents,
-            callback_on_step_end,
-            output_type,
+        labels = self._labels(class_labels)
+        texts = self._prompts(prompt, prompt_embeds, len(labels))
+        prior = None if image_cond is None else torch.as_tensor(image_cond)
+        images = self.sample(  # sequences of one frame
+            ClipConditionsBatch(labels, texts, prior),
+            (1, height, width),
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            num_inference_steps=num_inference_steps,
+            guidance=Guidance(guidance_scale, guidance_interval),
+            generator=generator,
+            latents=None if latents is None else latents.unsqueeze(2),
+            callback=_without_frames(callback_on_step_end),
+            output_type=output_type,
         )
+        if output_type == "pil":
+            images = [frames[0] for frames in images]
+        else:
+            images = images[:, 0] if output_type == "np" else images.squeeze(2)
         return PictureOutput(images=images) if return_dict else (images,)
+
+
+def _without_frames(callback: Callback | None) -> Callback | None:
+    """``callback`` for latents (B, 4, h, w), as one for those of one-frame sequences (B, 4, 1, h, w)."""
+    if callback is None:
+        return None
+
+    def call(pipeline: Any, step: int, timestep: int, values: dict) -> dict:
+        changed = callback(pipeline, step, timestep, {"latents": values["latents"].squeeze(2)}) or {}
+        return {name: value.unsqueeze(2) for name, value in changed.items()}
+
+    return call

@@ -18,6 +18,7 @@ from cond2img.models import load_vae
 from cond2img.models.text import load_text
 from cond2img.pipelines.denoising import TRAINING_SCHEDULE
 from cond2img.training.batch_norm import synchronise_batch_norm
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import fingerprint_folder
 from ctrlgenaug.training.config import DiffusionConfig
@@ -29,7 +30,7 @@ from ctrlgenaug.vae_folders import find_trained_vae
 
 
 class DiffusionStep(TrainingStep):
-    """The mean squared error of the predicted noise.
+    """The mean squared error of the predicted noise, for frames and clips alike.
 
     The VAE and the table of texts are set by the stage and are no parameters of this module.
     """
@@ -54,14 +55,20 @@ class DiffusionStep(TrainingStep):
             moments = moments.unflatten(0, frames.shape[:2])  # (B, F, 8, 32, 32)
         return sample_latents(moments, batch["posterior_noise"], self.vae.config.scaling_factor)
 
-    def predict(self, noisy: torch.Tensor, text: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def predict(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The model's noise for (B, F, 4, 32, 32) noisy latents, in the same shape."""
-        raise NotImplementedError
+        texts = self.texts[batch["caption"]]  # (B, 77, 768)
+        conditions = ClipConditionsBatch(
+            batch["class_id"], (), batch["prior"], batch.get("motion"), batch.get("trajectories")
+        )
+        encoded = self.model.condition(texts, conditions, frames=noisy.shape[1], precompute=False)
+        noise = self.model(noisy.flatten(0, 1), batch["timestep"], conditions=encoded).sample
+        return noise.unflatten(0, noisy.shape[:2])
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         latents, noise = self.latents(batch), batch["noise"]
         noisy = self.schedule.add_noise(latents, noise, batch["timestep"])
-        predicted = self.predict(noisy, self.texts[batch["caption"]], batch)
+        predicted = self.predict(noisy, batch)
         return functional.mse_loss(predicted.float(), noise), {}
 
 

@@ -10,27 +10,13 @@ import torch
 from cond2img.config import LDMConfig
 from cond2img.data import LabelledFrameData
 from cond2img.models import UNet2DMultiConditionModel
-from cond2img.pipelines.denoising import make_scheduler
+from cond2img.pipelines.denoising import Guidance, make_scheduler
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.training.feature_picture import map_picture
 from ctrlgenaug.training.records import Records
-from ctrlgenaug.training.stage import Batch
-
-
-class LDMStep(DiffusionStep):
-    """Noise prediction for single frames, conditioned on class, text and image prior."""
-
-    def predict(self, noisy: torch.Tensor, text: torch.Tensor, batch: Batch) -> torch.Tensor:
-        sample = self.model(
-            noisy[:, 0],  # (B, 4, 32, 32)
-            batch["timestep"],
-            encoder_hidden_states=text,
-            class_labels=batch["class_label"],
-            image_cond=batch["image_prior"],
-        ).sample
-        return sample[:, None]
 
 
 class LDMStage(DiffusionStage):
@@ -50,7 +36,7 @@ class LDMStage(DiffusionStage):
                 {} if config.load_trained else {"condition_insert_block": list(config.condition_insert_block)}
             ),
         )
-        super().__init__(config, data, LDMStep(model))
+        super().__init__(config, data, DiffusionStep(model))
         self.check_classes()
         self.test_data = LabelledFrameData(config, config.test_split)
         self.next_step = f"Next: bash sequence_LDM_train.sh configs/sequence_ldm/{config.data_name}.yaml"
@@ -64,6 +50,7 @@ class LDMStage(DiffusionStage):
 
         settings, data = self.config.validation_data, self.test_data
         chosen = data.pick(settings.names)
+        conditions = [data.conditions(index) for index in chosen]
         labels = settings.class_labels or [None]
         pipeline = GenImagePipeline(self.vae, self.model, make_scheduler())
         pipeline.set_progress_bar_config(disable=True)
@@ -72,20 +59,21 @@ class LDMStage(DiffusionStage):
                 "real test frames: " + ", ".join(f"{data.rows[i].name} ({data.rows[i].cls})" for i in chosen),
                 np.concatenate([data.frames(i) for i in chosen]),
             ),
-            ("their image priors", np.stack([map_picture(data.prior(i), IMAGE_SIZE) for i in chosen])),
+            ("their image priors", np.stack([map_picture(c.prior.numpy(), IMAGE_SIZE) for c in conditions])),
         ]
         for label in labels:
-            ids = [data.class_label(i) if label is None else data.spec.class_id(label) for i in chosen]
-            images = pipeline(
-                class_labels=torch.tensor(ids, device=self.device),
-                image_cond=torch.stack([torch.from_numpy(data.prior(i)) for i in chosen]).to(self.device),
-                prompt_embeds=self.step_module.texts[:1].expand(len(chosen), -1, -1),
-                negative_prompt_embeds=self.step_module.texts[:1].expand(len(chosen), -1, -1),
+            asked = (
+                conditions if label is None else [c.of_class(data.spec.class_id(label)) for c in conditions]
+            )
+            images = pipeline.sample(
+                ClipConditionsBatch.stack(asked),
+                (1, IMAGE_SIZE, IMAGE_SIZE),
+                prompt_embeds=self.step_module.texts[:1],
+                negative_prompt_embeds=self.step_module.texts[:1],
                 num_inference_steps=settings.num_inference_steps,
-                guidance_scale=settings.guidance_scale,
+                guidance=Guidance(settings.guidance_scale),
                 generator=[torch.Generator().manual_seed(settings.seed + n) for n in range(len(chosen))],
-                output_type="np",
-            ).images
+            )
             frames = (np.asarray(images).reshape(len(chosen), IMAGE_SIZE, IMAGE_SIZE) * 255).astype(np.uint8)
             rows.append((f"synthetic at step {step}, class {label or 'of the frame above'}", frames))
         path = records.folder / "inter_test_results" / f"iter_{step}.png"

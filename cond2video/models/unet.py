@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from diffusers import ModelMixin  # noqa: F401  diffusers looks it up here when it loads a whole pipeline
 from diffusers.configuration_utils import register_to_config
-from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from cond2img.models import checkpoints
@@ -19,6 +18,7 @@ from cond2img.models.conditioning import Conditioning, Trajectories
 from cond2img.models.unet import UNet2DMultiConditionModel
 from cond2video.models.attention import SequenceTransformerBlock
 from cond2video.models.config_fields import inherit_fields
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
 
 logger = logging.getLogger(__name__)
 
@@ -131,56 +131,31 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
             image_half = self.insert_unit.weight[:, : self.insert_unit.out_channels]
             image_half[:, :, 1, 1].fill_diagonal_(1.0)
 
-    @apply_forward_hook
-    def encode_conditions(
-        self,
-        encoder_hidden_states: Tensor,
-        image_cond: Tensor | None = None,
-        motion_cond: Tensor | None = None,
-        class_labels: Tensor | None = None,
-        traj: Tensor | None = None,
-        traj_mask: Tensor | None = None,
-        frames: int = 1,
-        precompute: bool = True,
-    ) -> Conditioning:
-        """Everything that does not depend on the noise level, for `forward`'s ``conditions``.
-
-        Args:
-            encoder_hidden_states, image_cond, class_labels, precompute: as in the image model.
-            motion_cond: (B, 2, F - 1, 8H, 8W) motion fields in pixels, x then y; None: no motion condition.
-            traj: (B, F * side * side, L, 3) integers (frame, row, column) on a square grid, 32 x 32 for 256 pixels,
-                rows ordered by frame, row, column, column 0 the point itself. None: no motion field attention.
-                It acts on the feature maps of the grid's size.
-            traj_mask: (B, F * side * side, L) bool, True where an entry counts.
-            frames: F.
-
-        Raises:
-            ValueError: a condition is missing or has the wrong shape.
-        """
-        conditions = self._encode_static(encoder_hidden_states, image_cond, class_labels, frames)
-        if traj is not None:
-            lines = Trajectories.from_points(traj, traj_mask, frames, self.dtype)
-            conditions = replace(conditions, trajectories=lines)
-        if motion_cond is not None:
-            if not self.config.motion_condition:
-                raise ValueError("a motion field was given to a model without motion_condition")
-            expected = (conditions.batch, 2, frames - 1)
-            if motion_cond.ndim != 5 or motion_cond.shape[:3] != expected:
-                shown = f"({', '.join(map(str, expected))}, 8H, 8W)"
-                raise ValueError(f"motion_cond has shape {tuple(motion_cond.shape)}, expected {shown}")
-            if frames > 1:
-                conditions = replace(conditions, motion=self._encode_motion(motion_cond.to(self.dtype)))
-        return self._precompute(conditions) if precompute else conditions
+    def _encode(self, text: Tensor, conditions: ClipConditionsBatch, frames: int) -> Conditioning:
+        encoded = self._encode_static(text, conditions.prior, conditions.class_id, frames)
+        if conditions.trajectories is not None:
+            lines = Trajectories.from_numbers(conditions.trajectories, frames, self.dtype)
+            encoded = replace(encoded, trajectories=lines)
+        motion = conditions.motion
+        if motion is None:
+            return encoded
+        if not self.config.motion_condition:
+            raise ValueError("a motion field was given to a model without motion_condition")
+        expected = (encoded.batch, frames - 1, 2)
+        if motion.ndim != 5 or motion.shape[:3] != expected:
+            shown = f"({', '.join(map(str, expected))}, 8H, 8W)"
+            raise ValueError(f"motion fields have shape {tuple(motion.shape)}, expected {shown}")
+        return encoded if frames == 1 else replace(encoded, motion=self._encode_motion(motion.to(self.dtype)))
 
     def _encode_motion(self, fields: Tensor) -> Tensor:
-        """(B, 2, F-1, 8H, 8W) -> (B*F, C, H, W): the motion half of insert_unit.
+        """(B, F-1, 2, 8H, 8W) -> (B*F, C, H, W): the motion half of insert_unit.
 
         insert_unit is a convolution, so conv([x, m]) = conv_x(x) + conv_m(m); the second term is the same at every
         noise level. Frame 0 has no field: its motion features are zero, and so is its term.
         """
-        batch = fields.shape[0]
-        fields = fields.transpose(1, 2).flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        features = self.motion_encoder(fields)
+        batch = len(fields)
+        fields = fields.flatten(0, 1).contiguous(memory_format=torch.channels_last)  # (B*(F-1), 2, 8H, 8W)
+        features = self.motion_encoder(fields)  # (B*(F-1), C, H, W)
         weight = self.insert_unit.weight[:, self.insert_unit.out_channels :]
         term = F.conv2d(features, weight, padding=1).unflatten(0, (batch, -1))  # (B, F-1, C, H, W)
         return torch.cat([torch.zeros_like(term[:, :1]), term], dim=1).flatten(0, 1)
@@ -195,7 +170,7 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
             return x
         if conditions.motion.shape != x.shape:
             height, width = x.shape[2:]
-            raise ValueError(f"motion_cond must be {8 * height} x {8 * width} pixels for these latents")
+            raise ValueError(f"motion fields must be {8 * height} x {8 * width} pixels for these latents")
         return x + conditions.motion
 
     @classmethod

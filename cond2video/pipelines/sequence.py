@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
-from cond2img.pipelines.denoising import Generators, Guidance, GuidedPipeline
+from cond2img.models.conditioning import number_points
+from cond2img.pipelines.denoising import Callback, Generators, Guidance, GuidedPipeline
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
 
 
 @dataclass
@@ -49,7 +51,7 @@ class GenVideoPipeline(GuidedPipeline):
         generator: Generators = None,
         latents: Tensor | None = None,
         output_type: str = "np",
-        callback_on_step_end: Callable[[Any, int, int, dict], dict | None] | None = None,
+        callback_on_step_end: Callback | None = None,
         guidance_interval: tuple[float, float] | None = None,
         return_dict: bool = True,
     ) -> SequenceOutput | tuple[Any]:
@@ -78,23 +80,25 @@ class GenVideoPipeline(GuidedPipeline):
         Raises:
             ValueError: a condition has the wrong shape, or text is needed and there is no text encoder.
         """
-        device = self._execution_device
-        frames = self._generate(
+        labels = self._labels(class_labels)
+        texts = self._prompts(prompt, prompt_embeds, len(labels))
+        prior, motion, points, mask = (
+            None if value is None else torch.as_tensor(value)
+            for value in (image_cond, motion_cond, traj, traj_mask)
+        )
+        if motion is not None:
+            motion = motion.transpose(1, 2)  # (B, F-1, 2, H, W)
+        numbers = None if points is None else number_points(points, mask, num_frames)
+        frames = self.sample(
+            ClipConditionsBatch(labels, texts, prior, motion, numbers),
             (num_frames, height, width),
-            class_labels,
-            {
-                "image_cond": self._place(image_cond),
-                "motion_cond": self._place(motion_cond),
-                "traj": None if traj is None else torch.as_tensor(traj).to(device),
-                "traj_mask": None if traj_mask is None else torch.as_tensor(traj_mask).to(device),
-                "frames": num_frames,
-            },
-            (prompt, prompt_embeds, negative_prompt_embeds),
-            Guidance(guidance_scale, guidance_interval),
-            num_inference_steps,
-            generator,
-            latents,
-            callback_on_step_end,
-            output_type,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            num_inference_steps=num_inference_steps,
+            guidance=Guidance(guidance_scale, guidance_interval),
+            generator=generator,
+            latents=latents,
+            callback=callback_on_step_end,
+            output_type=output_type,
         )
         return SequenceOutput(frames=frames) if return_dict else (frames,)

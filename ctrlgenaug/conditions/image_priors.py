@@ -14,7 +14,8 @@ import torch
 from tqdm import tqdm
 
 from ctrlgenaug import steps
-from ctrlgenaug.conditions.medsam import PRIOR_SHAPE, encode, load_encoder, weight_files
+from ctrlgenaug.conditions.clip import PRIOR_SHAPE
+from ctrlgenaug.conditions.medsam import encode, load_encoder, weight_files
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError

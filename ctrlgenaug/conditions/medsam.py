@@ -11,10 +11,10 @@ import scipy.ndimage
 import torch
 
 from ctrlgenaug import steps
+from ctrlgenaug.conditions.clip import PRIOR_SHAPE
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
 
-PRIOR_SHAPE = (256, 64, 64)
 ENCODER_SIZE = 1024  # pixels, height and width of what the encoder looks at
 REMEDY = (
     "Get medsam_vit_b.pth from the MedSAM project, or its Hugging Face conversion (a folder with config.json)"

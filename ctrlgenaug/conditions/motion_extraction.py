@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ctrlgenaug import steps
 from ctrlgenaug.conditions import trajectories
 from ctrlgenaug.conditions.motion_arrows import draw_field
-from ctrlgenaug.conditions.motion_field import motion_field
+from ctrlgenaug.conditions.motion_field import load_field, motion_field
 from ctrlgenaug.contact_sheet import save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE, DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import claim_folder, exclusive
-from ctrlgenaug.plain_data import load_npy, save_npy
+from ctrlgenaug.plain_data import save_npy
 from ctrlgenaug.video import read_video
 
 
@@ -131,14 +129,8 @@ def _complete(files: ClipFiles, settings: Settings) -> bool:
         # Clips sampled otherwise have the same names, so the time tells whether a file is still of this clip.
         if any(path.stat().st_mtime_ns < made_from for path in wanted):
             return False
-        load_field(files.field, settings.num_frames)
+        load_field(files.field, settings.num_frames, mmap=True)
         trajectories.load_trajectories(files.trajectories, settings.num_frames)
     except (FileNotFoundError, UserError):
         return False
     return True
-
-
-def load_field(path: str | Path, num_frames: int) -> np.ndarray:
-    """The motion field (F-1, 2, 256, 256) float32 of a clip, mapped read-only; a `UserError` if it is not one."""
-    shape = (num_frames - 1, 2, IMAGE_SIZE, IMAGE_SIZE)
-    return load_npy(path, shape, mmap=True, remedy="Delete it and run extract_motion_field_trajs.py again")

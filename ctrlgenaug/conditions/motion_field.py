@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.plain_data import load_npy
 from ctrlgenaug.video import write_mp4
 
 if TYPE_CHECKING:
     from av.sidedata.motionvectors import MotionVectors
+
+REMEDY = "Delete it and run extract_motion_field_trajs.py again"
 
 # x264 may predict a frame from later ones (B-frames) and from frames further back, so that by default a vector may span
 # up to 4 frames. These options leave it the frame before.
@@ -103,3 +107,11 @@ def rasterise(rows: np.ndarray, height: int, width: int) -> np.ndarray:
         moved = last[:, SOURCE] * last[:, [MOTION_X, MOTION_Y]].T / last[:, MOTION_SCALE]
         field[:, pixel] = moved
     return field.reshape(2, height, width)
+
+
+def load_field(
+    path: str | Path, num_frames: int | None = None, *, mmap: bool = False, remedy: str = REMEDY
+) -> np.ndarray:
+    """The motion field (F-1, 2, 256, 256) of a clip; a `UserError` if it is not one, or of another F."""
+    shape = (num_frames and num_frames - 1, 2, IMAGE_SIZE, IMAGE_SIZE)
+    return load_npy(path, shape, mmap=mmap, remedy=remedy)

@@ -104,51 +104,67 @@ def _settle_conflicts(source: np.ndarray, target: np.ndarray, seed: int) -> tupl
     return source[kept], target[kept]
 
 
-def expand(tracks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def still(num_frames: int) -> np.ndarray:
+    """`expand` of a clip in which nothing moves: each trajectory stays in its cell."""
+    return expand(np.tile(np.arange(CELLS).reshape(1, GRID, GRID), (num_frames, 1, 1)))
+
+
+def expand(tracks: np.ndarray) -> np.ndarray:
     """What the model needs of each point: itself, then the other points of its trajectory in time order.
 
     Args:
         tracks: (F, 32, 32) integers as `track` returns them.
 
     Returns:
-        points: (F*1024, F, 3) int16, (t, row, column); rows by frame, row, column; zeros where there is no point.
-        mask: (F*1024, F) bool, True where there is one.
+        (F*1024, F) int32, numbers of points (t * 1024 + row * 32 + column); -1 where there is none. Attention gathers
+        with them as they are.
 
     Raises:
         ValueError: the numbers are no trajectories (out of range, or two points of one trajectory in one frame).
     """
     num_frames = len(tracks)
-    points = np.arange(num_frames * CELLS)
-    frame, cell = points // CELLS, points % CELLS
+    points = np.arange(num_frames * CELLS, dtype=np.int32)
+    frame = points // CELLS
     number = tracks.reshape(-1).astype(np.int64)
     if number.min() < 0 or (number > points).any() or (number[number] != number).any():
         raise ValueError("a trajectory is not numbered by its first point")
-    place = np.full(
-        (num_frames * CELLS, num_frames), -1, dtype=np.int16
-    )  # of each trajectory: its cell in each frame
-    place[number, frame] = cell
+    line = np.full(
+        (num_frames * CELLS, num_frames), -1, dtype=np.int32
+    )  # of each trajectory: a point a frame
+    line[number, frame] = points
     length = np.bincount(number, minlength=num_frames * CELLS)
     start = frame[number]  # of each point's trajectory
     end = start + length[number] - 1
-    # One point a frame and no gap: as many cells as points, and each trajectory's last frame is where its length says.
-    if (place >= 0).sum() != len(points) or (frame > end).any():
+    # One point a frame and no gap: as many in lines as points, and each line ends where its length says.
+    if (line >= 0).sum() != len(points) or (frame > end).any():
         raise ValueError("a trajectory has two points in one frame, or a gap")
 
     # Column 0 is the point; column c the trajectory's c-th point, or one further on from the point's own frame on.
     when = start[:, None] + np.arange(-1, num_frames - 1)  # (F*1024, F)
     when += when >= frame[:, None]
     when[:, 0] = frame
-    mask = when <= end[:, None]
-    when[~mask] = 0
-    where = place[number[:, None], when]
-    result = np.stack([when.astype(np.int16), where >> 5, where & 31], axis=-1)
-    result[~mask] = 0
-    return result, mask
+    inside = when <= end[:, None]
+    return np.where(inside, line[number[:, None], np.where(inside, when, 0)], np.int32(-1))
 
 
-def link(field: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """`expand` of `track`: points (F*1024, F, 3) int16 and mask (F*1024, F) bool of a motion field."""
+def link(field: np.ndarray, seed: int) -> np.ndarray:
+    """`expand` of `track`: the trajectories (F*1024, F) int32 of a motion field."""
     return expand(track(field, seed))
+
+
+def coordinates(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of points as the official code spells them.
+
+    Args:
+        index: (..., L) integers as of `expand`.
+
+    Returns:
+        points (..., L, 3) int16, (t, row, column), zeros where there is none, and mask (..., L) bool.
+    """
+    mask = index >= 0
+    number = np.where(mask, index, 0)
+    points = np.stack([number // CELLS, number // GRID % GRID, number % GRID], axis=-1)
+    return points.astype(np.int16), mask
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -166,7 +182,7 @@ def save_official(path: str | Path, tracks: np.ndarray) -> None:
     in the same frame (3 x 3 without the middle, row by row; masked outside the grid; the model never uses them), then
     the other points of its trajectory.
     """
-    points, mask = expand(tracks)
+    points, mask = coordinates(expand(tracks))
     around = np.array([(0, dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx])
     neighbours = points[:, :1].astype(np.int64) + around  # (F*1024, 8, 3)
     inside = ((neighbours[..., 1:] >= 0) & (neighbours[..., 1:] < GRID)).all(-1)
@@ -179,15 +195,16 @@ def save_official(path: str | Path, tracks: np.ndarray) -> None:
         np.save(handle, np.array(value, dtype=object), allow_pickle=True)
 
 
-def load_trajectories(path: str | Path, num_frames: int) -> tuple[np.ndarray, np.ndarray]:
+def load_trajectories(path: str | Path, num_frames: int, *, remedy: str = REMEDY) -> np.ndarray:
     """Loads a trajectory file, ours or the official code's (through the restricted unpickler).
 
     Args:
         path: the file.
         num_frames: F of the clip.
+        remedy: what the user should do if the file is missing or damaged.
 
     Returns:
-        points (F*1024, F, 3) int16 and mask (F*1024, F) bool as of `expand`.
+        (F*1024, F) int32 as of `expand`.
 
     Raises:
         UserError: missing, damaged, of another number of frames, or not trajectories.
@@ -195,7 +212,7 @@ def load_trajectories(path: str | Path, num_frames: int) -> tuple[np.ndarray, np
     path = Path(path)
     if _is_pickle(path):
         return _from_official(load_restricted_pickle(path), num_frames, path)
-    tracks = load_npy(path, (None, GRID, GRID), remedy=REMEDY)
+    tracks = load_npy(path, (None, GRID, GRID), remedy=remedy)
     if len(tracks) != num_frames:
         raise UserError(f"is of a clip of {len(tracks)} frames, expected {num_frames}", REMEDY, path)
     try:
@@ -225,7 +242,7 @@ def _is_pickle(path: Path) -> bool:
         return False
 
 
-def _from_official(value: object, num_frames: int, path: Path) -> tuple[np.ndarray, np.ndarray]:
+def _from_official(value: object, num_frames: int, path: Path) -> np.ndarray:
     """Column 0 and the columns from 9 on of an official file, padded to F columns where it holds fewer."""
 
     def refuse(why: str) -> UserError:
@@ -246,10 +263,12 @@ def _from_official(value: object, num_frames: int, path: Path) -> tuple[np.ndarr
     if mask[:, num_frames:].any():
         raise refuse(f"a trajectory has more than {num_frames} points")
     points, mask = points[:, :num_frames], mask[:, :num_frames]
-    own = np.stack(np.unravel_index(np.arange(rows), (num_frames, GRID, GRID)), axis=-1)
     limits = np.array([num_frames, GRID, GRID])
-    if not mask[:, 0].all() or (points[:, 0] != own).any() or ((points < 0) | (points >= limits))[mask].any():
-        raise refuse("points outside the grid or not in the order of frame, row, column")
-    missing = num_frames - mask.shape[1]
-    points = np.pad(np.where(mask[..., None], points, 0), ((0, 0), (0, missing), (0, 0)))
-    return points.astype(np.int16), np.pad(mask, ((0, 0), (0, missing)))
+    if ((points < 0) | (points >= limits))[mask].any():
+        raise refuse("points outside the grid")
+    frame, row, column = points.astype(np.int32).transpose(2, 0, 1)
+    index = np.where(mask, frame * CELLS + row * GRID + column, np.int32(-1))
+    if (index[:, 0] != np.arange(rows)).any():
+        raise refuse("points not in the order of frame, row, column")
+    missing = num_frames - index.shape[1]
+    return np.pad(index, ((0, 0), (0, missing)), constant_values=-1)

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from ctrlgenaug.conditions.trajectories import (
     clip_seed,
+    coordinates,
     expand,
     link,
     load_trajectories,
     save_official,
     save_tracks,
+    still,
     track,
 )
 from ctrlgenaug.errors import UserError
@@ -73,10 +75,10 @@ def random_field(seed, num_frames, spread, density=1.0):
 @pytest.mark.parametrize("sample", [0, 1])
 def test_the_official_trajectories_come_out_bit_for_bit(sample):
     golden = np.load(GOLDEN)
-    points, mask = link(golden["motion"][sample], seed=sample)
+    points, mask = coordinates(link(golden["motion"][sample], seed=sample))
     assert (points == golden["traj"][sample]).all() and (mask == golden["traj_mask"][sample]).all()
     assert points.dtype == np.int16 and mask.dtype == bool
-    others = link(golden["motion"][sample], seed=sample + 7)[0]
+    others = coordinates(link(golden["motion"][sample], seed=sample + 7))[0]
     assert (others != points).any(), "the draw has no effect, so this test would not see a wrong one"
 
 
@@ -89,7 +91,7 @@ def test_the_official_trajectories_come_out_bit_for_bit(sample):
 )
 def test_equal_to_a_plain_reading_of_the_method(seed, num_frames, spread, density):
     field = random_field(seed, num_frames, spread, density)
-    points, mask = link(field, seed)
+    points, mask = coordinates(link(field, seed))
     plain_points, plain_mask = plain_link(field, seed)
     assert (mask == plain_mask).all() and (points == plain_points).all()
 
@@ -98,13 +100,13 @@ def test_more_than_32_frames_need_wider_numbers_and_get_them():
     field = random_field(0, 40, 1.0)
     tracks = track(field, 3)
     assert tracks.dtype == np.int32
-    points, mask = expand(tracks)
+    points, mask = coordinates(expand(tracks))
     plain_points, plain_mask = plain_link(field, 3)
     assert (mask == plain_mask).all() and (points == plain_points).all()
 
 
 def test_everything_leaves_the_grid():
-    points, mask = link(np.full((3, 2, 256, 256), 1e9, np.float32), 0)
+    points, mask = coordinates(link(np.full((3, 2, 256, 256), 1e9, np.float32), 0))
     assert mask.sum() == len(mask) == 4 * 1024  # each point alone
     assert (points[:, 1:] == 0).all()
 
@@ -112,14 +114,19 @@ def test_everything_leaves_the_grid():
 def test_all_points_into_one_cell_leave_one_survivor():
     row, col = np.indices((256, 256))
     field = np.stack([128 - col, 128 - row])[None].astype(np.float32)
-    _, mask = link(field, 5)
+    _, mask = coordinates(link(field, 5))
     assert mask[:, 1].sum() == 2  # the drawn point and the cell it went to
+
+
+def test_nothing_moves():
+    assert (still(5) == link(np.zeros((4, 2, 256, 256), np.float32), 0)).all()
+    assert still(1).tolist() == np.arange(1024)[:, None].tolist()
 
 
 def test_other_image_sizes_and_bad_fields():
     wide = np.zeros((1, 2, 128, 512), np.float32)
     wide[0, 0], wide[0, 1] = 16, 4  # one cell to the right, one cell down
-    points, _ = link(wide, 0)
+    points, _ = coordinates(link(wide, 0))
     assert points[0, 1].tolist() == [1, 1, 1] and points[32 * 30 + 30, 1].tolist() == [1, 31, 31]
     with pytest.raises(ValueError, match="multiples of 32"):
         link(np.zeros((1, 2, 100, 256)), 0)
@@ -141,8 +148,8 @@ def test_the_file_is_small_plain_and_gives_back_the_same(tmp_path):
     save_tracks(path, track(field, 9))
     assert path.stat().st_size < 20_000
     np.load(path, allow_pickle=False)
-    for got, expected in zip(load_trajectories(path, 8), link(field, 9), strict=True):
-        assert (got == expected).all() and got.dtype == expected.dtype
+    got, expected = load_trajectories(path, 8), link(field, 9)
+    assert (got == expected).all() and got.dtype == expected.dtype == np.int32
 
 
 def test_the_official_format_goes_out_and_comes_back(tmp_path):
@@ -152,20 +159,20 @@ def test_the_official_format_goes_out_and_comes_back(tmp_path):
     held = np.load(path, allow_pickle=True).item()
     assert held["traj32"].shape == (8192, 16, 3) and held["traj32"].dtype == np.int64
     assert held["mask32"].shape == (8192, 16) and held["mask32"].dtype == bool
-    points, mask = link(field, 9)
+    points, mask = coordinates(link(field, 9))
     assert (held["traj32"][:, 0] == points[:, 0]).all() and (held["traj32"][:, 9:] == points[:, 1:]).all()
     assert held["mask32"][:, 1:9].sum(1).reshape(8, 32, 32)[3, 0].tolist() == [3, *[5] * 30, 3]
     middle = 5 * 1024 + 7 * 32 + 9
     around = [(5, 7 + dy, 9 + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
     assert held["traj32"][middle, 1:9].tolist() == [list(point) for point in around]
-    for got, expected in zip(load_trajectories(path, 8), (points, mask), strict=True):
-        assert (got == expected).all() and got.dtype == expected.dtype
+    got, expected = load_trajectories(path, 8), link(field, 9)
+    assert (got == expected).all() and got.dtype == expected.dtype
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_official_files_as_bare_pickles_and_of_few_columns(tmp_path, protocol):
     """Where no trajectory is long the official code writes fewer columns; further resolutions are ignored."""
-    points, mask = link(random_field(3, 8, 30.0), 1)
+    points, mask = coordinates(link(random_field(3, 8, 30.0), 1))
     longest = mask.sum(1).max()
     assert longest < 8
     neighbours = np.zeros((8192, 8, 3), int)
@@ -176,7 +183,7 @@ def test_official_files_as_bare_pickles_and_of_few_columns(tmp_path, protocol):
     }
     path = tmp_path / "clip.npy"
     path.write_bytes(pickle.dumps(value, protocol=protocol))
-    for got, expected in zip(load_trajectories(path, 8), (points, mask), strict=True):
+    for got, expected in zip(coordinates(load_trajectories(path, 8)), (points, mask), strict=True):
         assert (got == expected).all()
 
 
@@ -186,7 +193,7 @@ class Malicious:
 
 
 def _official(**changes):
-    points, mask = link(np.zeros((7, 2, 256, 256), np.float32), 0)
+    points, mask = coordinates(link(np.zeros((7, 2, 256, 256), np.float32), 0))
     wide = np.insert(points.astype(np.int64), [1] * 8, 0, axis=1)
     return {"traj32": wide, "mask32": np.insert(mask, [1] * 8, False, axis=1)} | changes
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from golden_vectors import SMALL_UNET, arr, difference, official_weights
 
 from cond2img.models import UNet2DMultiConditionModel
-from cond2img.models.conditioning import Trajectories
+from cond2img.models.conditioning import Trajectories, number_points
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
 from cond2video.models.attention import key_frame_attention, trajectory_attention
 from cond2video.models.unet import FINETUNED
@@ -177,7 +177,9 @@ def test_trajectory_attention_is_its_definition():
     batch, frames, side, heads, dim = 2, 3, 4, 2, 5
     traj, mask = lines(batch, frames, side)
     y = arr("y", (batch, frames * side * side, heads, dim))
-    out = trajectory_attention(y, Trajectories.from_points(traj, mask, frames, torch.float32))
+    out = trajectory_attention(
+        y, Trajectories.from_numbers(number_points(traj, mask, frames), frames, torch.float32)
+    )
     for b in range(batch):
         for point in range(y.shape[1]):
             others = [
@@ -263,7 +265,7 @@ def test_bfloat16_is_close(unet3d):
         ({"encoder_hidden_states": arr("text", (2, 7, 512))}, "encoder_hidden_states"),
         ({"encoder_hidden_states": None}, "encoder_hidden_states is missing"),
         ({"image_cond": arr("prior", (2, 128, 16, 16))}, "image_cond"),
-        ({"motion_cond": arr("m", (2, 2, 3, 128, 128))}, "motion_cond"),
+        ({"motion_cond": arr("m", (2, 2, 3, 128, 128))}, "motion fields have shape"),
         ({"motion_cond": arr("m", (2, 2, 2, 256, 256))}, "128 x 128 pixels"),
         ({"class_labels": None}, "class_labels"),
         ({"class_labels": torch.tensor([1])}, "class_labels"),

@@ -269,14 +269,14 @@ def test_a_dropped_condition_is_zeros_and_trajectories_stay(world):
     for epoch in range(40):
         item, kept = data[Draw(epoch, 0)], data.kept(Draw(epoch, 0))
         seen.add(frozenset(kept))
-        assert item["image_prior"].shape == (256, 64, 64) and item["motion_field"].shape == (2, 7, 256, 256)
-        assert bool(item["image_prior"].any()) == ("image_prior" in kept)
-        assert bool(item["motion_field"].any()) == ("motion_field" in kept)
-        assert item["traj"].shape == (8192, 8, 3) and item["traj_mask"].sum() > 8192
+        assert item["prior"].shape == (256, 64, 64) and item["motion"].shape == (7, 2, 256, 256)
+        assert bool(item["prior"].any()) == ("image_prior" in kept)
+        assert bool(item["motion"].any()) == ("motion_field" in kept)
+        assert item["trajectories"].shape == (8192, 8) and (item["trajectories"] >= 0).sum() > 8192
     assert len(seen) == 4
-    expected = np.load(data.motion_dir / "study_0001_s01.npy")
+    expected = np.load(data.reader.motion_dir / "study_0001_s01.npy")
     kept_epoch = next(epoch for epoch in range(40) if "motion_field" in data.kept(Draw(epoch, 0)))
-    np.testing.assert_array_equal(data[Draw(kept_epoch, 0)]["motion_field"].numpy(), expected.swapaxes(0, 1))
+    np.testing.assert_array_equal(data[Draw(kept_epoch, 0)]["motion"].numpy(), expected)
 
 
 def test_pixels_are_scaled_once(world):
