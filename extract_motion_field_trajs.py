@@ -7,6 +7,7 @@ import os
 
 from ctrlgenaug import datasets, steps
 from ctrlgenaug.conditions.motion_extraction import Settings, extract_motion
+from ctrlgenaug.training.config import default_config
 
 EXAMPLE = "python extract_motion_field_trajs.py --clip_data_dir MosMedData/MosMed_volume"
 
@@ -67,7 +68,7 @@ def main() -> int:
     )
     made, kept = outcome.counts["made"], outcome.counts["kept"]
     where = f"{os.path.relpath(fields)} and {os.path.relpath(tracks)}"
-    print(f"next: bash vae_train.sh configs/vae/{spec.data_name}.yaml")
+    print(f"next: sh vae_train.sh{default_config(spec.data_name, 'vae')}")
     print(
         outcome.closing_line(
             f"motion fields and trajectories: {made} clips made, {kept} were there already, in {where}"

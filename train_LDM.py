@@ -20,7 +20,7 @@ def main() -> int:
         build_stage,
         description="Trains the image diffusion model on the trained VAE's latents, from Stable Diffusion's UNet.",
         script="train_LDM.py",
-        default_config="configs/ldm/MosMed.yaml",
+        default_config="configs/compress_ratio_8_sd_config/MosMed-LDM.yaml",
     )
 
 

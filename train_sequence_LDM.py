@@ -20,7 +20,7 @@ def main() -> int:
         build_stage,
         description="Trains the sequence diffusion model on the sampled clips, from the trained image diffusion model.",
         script="train_sequence_LDM.py",
-        default_config="configs/sequence_ldm/MosMed.yaml",
+        default_config="configs/MosMed-sequence-LDM.yaml",
     )
 
 

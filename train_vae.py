@@ -20,7 +20,7 @@ def main() -> int:
         build_stage,
         description="Trains the VAE on the sampled frames, from Stable Diffusion's.",
         script="train_vae.py",
-        default_config="configs/vae/MosMed.yaml",
+        default_config="configs/compress_ratio_8_vae_config/MosMed-vae.yaml",
     )
 
 

@@ -2,9 +2,9 @@
 # Trains the VAE on all GPUs given, or on the CPU. The same command again continues where it stopped.
 #
 #   bash vae_train.sh                                          MosMed
-#   bash vae_train.sh configs/vae/ACDC.yaml train_batch_size=8   another data set; any field of docs/configuration.md
+#   bash vae_train.sh configs/compress_ratio_8_vae_config/ACDC-vae.yaml train_batch_size=8   another data set; any field of docs/configuration.md
 #   CUDA_VISIBLE_DEVICES=0,1 bash vae_train.sh --dry_run       sizes, steps, a check of all files
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$ROOT/scripts/launch.sh"
-launch train_vae.py configs/vae/MosMed.yaml "$@"
+launch train_vae.py configs/compress_ratio_8_vae_config/MosMed-vae.yaml "$@"

@@ -40,7 +40,7 @@ class Check:
 
 
 CHECKS = (
-    Check("vae", "VAE", "test_rec_loss", 0.10),
+    Check("vae", "VAE", "test_l1", 0.10),
     Check("ldm", "LDM", "test_loss", 0.06),
     Check("sequence_ldm", "sequence LDM", "test_loss", 0.997, relative=True),
 )

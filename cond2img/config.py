@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
@@ -12,21 +13,23 @@ class VAEConfig(TrainingConfig):
     """The VAE's training. Defaults are the published values."""
 
     perceptual_loss: bool = True
-    lpips_weights: str | None = (
-        None  # a folder or file; None with perceptual_loss: an error that says what to do
-    )
+    lpips_weights: str | None = None  # torchvision's VGG16; None: looked for where it usually lies
     kl_weight: float = 1e-6
     grey: str = "fold"  # or random: how 3-channel weights become 1-channel ones
     fit_scaling_factor: bool = False  # True: latents of unit deviation; False: Stable Diffusion's 0.18215
     validation_names: list[str] = field(default_factory=list)  # test frames; empty: spread over the split
     validation_images: int = 8  # columns of the picture
-    validation_max_frames: int = 64  # frames that test_rec_loss.txt averages over
+    validation_max_frames: int | None = (
+        None  # frames that the test figures average over; None: the whole split
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.grey not in ("fold", "random"):
             raise ValueError(f"grey must be fold or random, got {self.grey!r}")
-        if self.validation_images < 1 or self.validation_max_frames < 1:
+        if not 0 <= self.kl_weight < math.inf:
+            raise ValueError(f"kl_weight must be a number of 0 or more, got {self.kl_weight}")
+        if self.validation_images < 1 or (self.validation_max_frames or 1) < 1:
             raise ValueError("validation_images and validation_max_frames must be above 0")
 
 

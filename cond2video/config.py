@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ctrlgenaug.training.config import DiffusionConfig
+
+# Parameters whose names contain one of these are trained (docs/method.md, section 6).
+FINETUNED = (
+    "attn1",
+    "motion_encoder",
+    "insert_unit",
+    "multi_modal_attn.attn2.to_q",
+    "multi_modal_attn.attn_condImage.to_q",
+    "norm_temp",
+    "attn_temp",
+)
 
 
 @dataclass
@@ -13,6 +24,8 @@ class SequenceConfig(DiffusionConfig):
 
     train_batch_size: int = 8
     num_frames: int = 8  # F
+    motion_condition: bool = True  # False: the motion field of every sample is dropped
+    trainable_modules: list[str] = field(default_factory=lambda: list(FINETUNED))
     motion_field_dir: str | None = None
     trajectory_dir: str | None = None
     fresh_init: str = "identity"  # or official: how the parts that the image model lacks start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,7 +19,11 @@ Schema = TypeVar("Schema")
 
 
 def load_config(
-    schema: type[Schema], path: str | Path, overrides: Sequence[str] = (), page: str = "docs/configuration.md"
+    schema: type[Schema],
+    path: str | Path,
+    overrides: Sequence[str] = (),
+    page: str = "docs/configuration.md",
+    translate: Callable[[dict[str, Any], str | Path], dict[str, Any]] | None = None,
 ) -> Schema:
     """Reads a YAML config into ``schema`` (a dataclass, nested ones allowed).
 
@@ -28,6 +32,7 @@ def load_config(
         path: the YAML file.
         overrides: ``key=value`` pairs, dots for nested keys; they win over the file.
         page: the page that explains the fields, for errors.
+        translate: turns fields of another spelling, given with where they come from, into those of ``schema``.
 
     Raises:
         UserError: missing or malformed file, unknown key (named, with the nearest one), wrong type, missing value.
@@ -48,6 +53,8 @@ def load_config(
     try:
         merged = OmegaConf.structured(schema)
         for source, where in ((from_file, path), (from_line, "command line")):
+            if translate is not None:
+                source = OmegaConf.create(translate(OmegaConf.to_container(source), where))
             _refuse_unknown(source, schema, where)
             merged = OmegaConf.merge(merged, source)
         return OmegaConf.to_object(merged)  # type: ignore[return-value]

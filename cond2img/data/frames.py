@@ -50,7 +50,13 @@ class FrameData:
         self.config, self.split = config, split
         self.spec = datasets.get(config.data_name)
         self.home = self.spec.home_in(config.data_root)
-        self.folder = Path(config.train_data_dir) if config.train_data_dir else self.home / self.own_folder()
+        self.folder = self.home / self.own_folder()
+        if given := config.data_dir(split):
+            self.folder = Path(given)
+            if (
+                self.folder.name == self.own_folder()
+            ):  # the conditions lie beside it, as the convention has it
+                self.home = self.folder.parent
         self.rows: list[Clip] = list(
             self.spec.rows(
                 self.folder,

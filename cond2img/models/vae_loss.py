@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 KL_WEIGHT = 1e-6
 
 VGG_TAPS = (3, 8, 15, 22, 29)  # the ReLUs relu1_2, relu2_2, relu3_3, relu4_3, relu5_3 of VGG16's features
-VGG_URL_NAME = "vgg16-397923af.pth"  # torchvision's name for VGG16_Weights.IMAGENET1K_V1
+VGG_FILE = "vgg16-397923af.pth"  # torchvision's name for VGG16_Weights.IMAGENET1K_V1
 
 
 def _read_tensors(path: str | Path, remedy: str) -> dict[str, Tensor]:
@@ -48,7 +48,7 @@ class LPIPS(nn.Module):
 
     def __init__(self, vgg_weights: str | Path) -> None:
         super().__init__()
-        remedy = f"Get torchvision's {VGG_URL_NAME}, or set lpips_weights to null to train without LPIPS"
+        remedy = f"Get torchvision's {VGG_FILE}, or set lpips_weights to null to train without LPIPS"
         weights = _read_tensors(vgg_weights, remedy)
         from torchvision.models.vgg import (
             cfgs,
@@ -113,7 +113,7 @@ class VAELoss(nn.Module):
             logger.warning(
                 "THE VAE IS TRAINED WITHOUT LPIPS: reconstructions will be blurrier than the method's. "
                 "Set lpips_weights to torchvision's %s to train as the method does.",
-                VGG_URL_NAME,
+                VGG_FILE,
             )
 
     def forward(

@@ -15,6 +15,7 @@ from cond2img.training.diffusion import DiffusionStage, DiffusionStep
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
+from ctrlgenaug.training.config import default_config
 from ctrlgenaug.training.feature_picture import map_picture
 from ctrlgenaug.training.records import Records
 
@@ -39,7 +40,7 @@ class LDMStage(DiffusionStage):
         super().__init__(config, data, DiffusionStep(model))
         self.check_classes()
         self.test_data = LabelledFrameData(config, config.test_split)
-        self.next_step = f"Next: bash sequence_LDM_train.sh configs/sequence_ldm/{config.data_name}.yaml"
+        self.next_step = f"Next: sh sequence_LDM_train.sh{default_config(config.data_name, 'sequence-LDM')}"
 
     def read_weights(self, folder: Path) -> dict[str, torch.Tensor]:
         return UNet2DMultiConditionModel.from_pretrained(folder).state_dict()

@@ -8,19 +8,41 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL
+from torch.utils.data import default_collate
 
 from cond2img.config import VAEConfig
 from cond2img.data import FrameData
 from cond2img.models import VAELoss, load_vae
+from cond2img.models.vae_loss import VGG_FILE
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.training.config import CONFIGS, default_config
 from ctrlgenaug.training.feature_picture import to_uint8
 from ctrlgenaug.training.latents import sample_latents
+from ctrlgenaug.training.order import Draw
 from ctrlgenaug.training.records import Records
-from ctrlgenaug.training.stage import Batch, Stage, TrainingStep
+from ctrlgenaug.training.stage import Batch, Stage, TrainingStep, to_device
 
 SCALING_FRAMES = 64  # training frames that the scaling factor is measured on
+
+
+def find_lpips_weights(given: str | None) -> Path:
+    """The file of VGG16's weights: ``given``, or where torchvision and this project's pages keep it.
+
+    Raises:
+        UserError: it is in none of these folders.
+    """
+    if given:
+        return Path(given)
+    folders = (Path("weights"), CONFIGS.parent / "weights", Path(torch.hub.get_dir()) / "checkpoints")
+    for folder in folders:
+        if (folder / VGG_FILE).is_file():
+            return folder / VGG_FILE
+    raise UserError(
+        f"the perceptual loss needs {VGG_FILE} (torchvision's VGG16), which is not in weights/ nor in {folders[-1]}",
+        "Put it there, give its path as lpips_weights, or train without it (perceptual_loss=false)",
+    )
 
 
 class VAEStep(TrainingStep):
@@ -45,22 +67,14 @@ class VAEStage(Stage):
     config: VAEConfig
 
     def __init__(self, config: VAEConfig) -> None:
-        if config.perceptual_loss and not config.lpips_weights:
-            raise UserError(
-                "perceptual_loss needs lpips_weights, which is empty",
-                "Set lpips_weights (docs/training.md says where to get them), or perceptual_loss=false",
-            )
         model = load_vae(config.pretrained_model_path, grey=config.grey)
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
-        criterion = VAELoss(
-            config.lpips_weights if config.perceptual_loss else None, kl_weight=config.kl_weight
-        )
+        lpips_weights = find_lpips_weights(config.lpips_weights) if config.perceptual_loss else None
+        criterion = VAELoss(lpips_weights, kl_weight=config.kl_weight)
         super().__init__(config, FrameData(config, config.train_split), VAEStep(model, criterion))
         self.test_data = FrameData(config, config.test_split)
-        self.next_step = (
-            f"Next: bash LDM_train.sh configs/ldm/{config.data_name}.yaml (vae_path is the folder above)"
-        )
+        self.next_step = f"Next: sh LDM_train.sh{default_config(config.data_name, 'LDM')}"
 
     def prepare(self, accelerator: Accelerator, records: Records) -> None:
         super().prepare(accelerator, records)
@@ -99,9 +113,23 @@ class VAEStage(Stage):
         return torch.cat(originals).numpy(), torch.cat(results).numpy()
 
     def measure(self) -> dict[str, float]:
-        """The published test_rec_loss: mean |x - x'| of test frames, [-1, 1] scale."""
-        originals, results = self._reconstruct(self.test_data.spread(self.config.validation_max_frames))
-        return {"test_rec_loss": float(np.abs(originals - results).mean())}
+        """Means over test frames with latents sampled from the posterior, the same noise each time.
+
+        ``test_rec_loss`` is the published figure, |x - x'| + LPIPS; ``test_l1`` its first part alone.
+        """
+        data, frames = self.test_data, self.config.validation_max_frames or len(self.test_data)
+        totals = {"rec": 0.0, "l1": 0.0}
+        indices = data.spread(frames)
+        for start in range(0, len(indices), self.config.train_batch_size):
+            samples = [
+                data[Draw(0, index)] for index in indices[start : start + self.config.train_batch_size]
+            ]
+            _, parts = self.step_module(to_device(default_collate(samples), self.device))
+            for name in totals:
+                totals[name] += float(parts[name]) * len(samples)
+        means = {name: total / len(indices) for name, total in totals.items()}
+        published = {"test_rec_loss": means["rec"]} if self.config.perceptual_loss else {}
+        return {**published, "test_l1": means["l1"]}
 
     def validate(self, step: int, records: Records) -> None:
         """Test frames over their reconstructions."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,24 +17,15 @@ from torch import Tensor, nn
 from cond2img.models import checkpoints
 from cond2img.models.conditioning import Conditioning, Trajectories
 from cond2img.models.unet import UNet2DMultiConditionModel
+from cond2video.config import FINETUNED
 from cond2video.models.attention import SequenceTransformerBlock
 from cond2video.models.config_fields import inherit_fields
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
+from ctrlgenaug.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 Initialisation = Literal["identity", "official"]
-
-# Modules that the sequence stage trains, by what their names contain (method, section 6).
-FINETUNED = (
-    "attn1",
-    "motion_encoder",
-    "insert_unit",
-    "multi_modal_attn.attn2.to_q",
-    "multi_modal_attn.attn_condImage.to_q",
-    "norm_temp",
-    "attn_temp",
-)
 
 
 class MotionEncoder(nn.Module):
@@ -211,11 +203,24 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
         return checkpoints.load_unet_3d(cls, pretrained_model_path, subfolder, overrides)
 
 
-def mark_finetuned(unet: UNet3DMultiConditionModel) -> list[str]:
-    """Freezes all but what the sequence stage trains (method, section 6); returns the trained parameters' names."""
-    names = []
-    for name, parameter in unet.named_parameters():
-        parameter.requires_grad_(any(part in name for part in FINETUNED))
-        if parameter.requires_grad:
-            names.append(name)
-    return names
+def mark_finetuned(unet: UNet3DMultiConditionModel, modules: Sequence[str] = FINETUNED) -> list[str]:
+    """Freezes all but what the sequence stage trains (method, section 6).
+
+    Args:
+        unet: the model.
+        modules: what the names of trained parameters contain.
+
+    Returns:
+        The trained parameters' names.
+
+    Raises:
+        UserError: one of ``modules`` is in no parameter's name.
+    """
+    parameters = dict(unet.named_parameters())
+    for part in modules:
+        if not any(part in name for name in parameters):
+            remedy = f"Use parts of parameter names, e.g. {', '.join(FINETUNED)}"
+            raise UserError(f"trainable_modules names {part!r}, which no parameter is called", remedy)
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(any(part in name for part in modules))
+    return [name for name, parameter in parameters.items() if parameter.requires_grad]

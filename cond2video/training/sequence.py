@@ -30,7 +30,7 @@ class SequenceStage(DiffusionStage):
         model = UNet3DMultiConditionModel.from_pretrained_2d(
             config.pretrained_model_path, subfolder="unet", init=config.fresh_init
         )
-        mark_finetuned(model)
+        mark_finetuned(model, config.trainable_modules)
         super().__init__(config, data, DiffusionStep(model))
         self.check_classes()
         self.test_data = LabelledClipData(config, config.test_split)

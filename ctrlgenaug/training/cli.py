@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from ctrlgenaug.config import load_config, save_config, to_yaml
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.training.config import TrainingConfig
 from ctrlgenaug.training.export import CONFIG_FILE, export_model, model_in
+from ctrlgenaug.training.published import PublishedFields
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -22,12 +23,26 @@ if TYPE_CHECKING:
     from ctrlgenaug.training.stage import Stage
 
 ROOT = Path(__file__).resolve().parent.parent.parent
+# What is looked for in the project's folder too, so that a training may be started in another one.
+INPUTS = ("pretrained_model_path", "vae_path", "lpips_weights", "train_data_dir", "test_data_dir")
 SECONDS_FOR_THE_MAIN_PROCESS = 20  # to fail as this process did, before this one speaks up
 
 
-def find_config(path: str) -> Path:
+def find_input(path: str) -> str:
     """``path`` as given or, where that does not exist, below the project's own folder."""
-    return Path(path) if Path(path).is_file() or not (ROOT / path).is_file() else ROOT / path
+    return path if Path(path).exists() or not (ROOT / path).exists() else str(ROOT / path)
+
+
+def read_config(schema: type[TrainingConfig], path: str, overrides: Sequence[str]) -> TrainingConfig:
+    """The resolved config of a YAML file, in the published words or ours, with ``overrides`` that win over it."""
+    translate = PublishedFields(schema)
+    config = load_config(schema, find_input(path), overrides, translate=translate)
+    for name in INPUTS:
+        if getattr(config, name, None):
+            setattr(config, name, find_input(getattr(config, name)))
+    if int(os.environ.get("RANK", "0")) == 0:
+        print("".join(f"{note}\n" for note in translate.notes), end="", flush=True)
+    return config
 
 
 def main(
@@ -65,7 +80,7 @@ def main(
     if wrong := [flag for flag in flags if "=" not in flag]:
         parser.error(f"unrecognized arguments: {' '.join(wrong)} (fields are given as key=value)")
     with told_once():
-        config = load_config(schema, find_config(arguments.config), [*arguments.overrides, *flags])
+        config = read_config(schema, arguments.config, [*arguments.overrides, *flags])
         return train(config, build_stage, dry_run=arguments.dry_run)
 
 

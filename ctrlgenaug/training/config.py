@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from omegaconf import MISSING
 
@@ -10,6 +12,36 @@ from ctrlgenaug import datasets
 
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 PRECISIONS = ("no", "fp16", "bf16")
+
+# field -> lowest and highest value, and how an error says it; null is allowed where the field allows it
+_ABOVE_0 = (math.ulp(0.0), math.inf, "above 0")
+_NOT_NEGATIVE = (0, math.inf, "0 or more")
+RANGES = {
+    **dict.fromkeys(("num_train_epochs", "max_train_steps", "train_batch_size"), _ABOVE_0),
+    **dict.fromkeys(("checkpointing_steps", "validation_steps", "checkpoints_to_keep", "log_steps"), _ABOVE_0),
+    **dict.fromkeys(("learning_rate", "adam_epsilon", "max_grad_norm"), _ABOVE_0),
+    **dict.fromkeys(("gradient_accumulation_steps", "schedule_batch_size", "num_threads"), _ABOVE_0),
+    **dict.fromkeys(("lr_warmup_steps", "dataloader_num_workers", "adam_weight_decay"), _NOT_NEGATIVE),
+    **dict.fromkeys(("adam_beta1", "adam_beta2"), (0, 1 - 2**-53, "in [0, 1)")),
+    "ema_decay": (0, 1, "in [0, 1]"),
+    "seed": (0, 2**32 - 1, "in [0, 4294967295]"),
+}  # fmt: skip
+
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+PUBLISHED_NAMES = {"TUSC": "Thyroid"}  # what the published config files call a data set, if not by its name
+
+
+def default_config(data_name: str, stage: str) -> str:
+    """`` configs/...`` for a stage's command line: its config of a data set, or nothing where there is none.
+
+    Args:
+        data_name: the data set.
+        stage: ``vae``, ``LDM`` or ``sequence-LDM``.
+    """
+    file = f"{PUBLISHED_NAMES.get(data_name, data_name)}-{stage}.yaml"
+    found = next(CONFIGS.rglob(file), None)
+    return f" {found.relative_to(CONFIGS.parent)}" if found else ""
 
 
 @dataclass
@@ -21,6 +53,7 @@ class TrainingConfig:
     data: str | None = None  # its data file, where it is not registered
     data_root: str = "."
     train_data_dir: str | None = None  # None: the folder that the data set's convention names
+    test_data_dir: str | None = None  # None: that of the training data
     train_split: str = "train"
     test_split: str = "test"
     image_column: str = "file_name"
@@ -44,7 +77,9 @@ class TrainingConfig:
     scale_lr: bool = False
     lr_scheduler: str = "cosine"
     lr_warmup_steps: int = 500
-    schedule_batch_size: int | None = None  # samples in a step of the schedule; None: this run's global batch
+    schedule_batch_size: int | None = (
+        None  # samples in a step of the schedule; None: train_batch_size, as published
+    )
     adam_beta1: float = 0.9
     adam_beta2: float = 0.999
     adam_weight_decay: float = 1e-2
@@ -75,30 +110,31 @@ class TrainingConfig:
     tracker: str | None = "tensorboard"
 
     def __post_init__(self) -> None:
+        if self.mixed_precision == "False":  # YAML reads a bare `no` as false
+            self.mixed_precision = "no"
         spec = datasets.get(self.data or self.data_name)
         self.data_name = spec.data_name
         self.data = None if spec.is_registered else str(spec.file)
-        positive = (
-            *("num_train_epochs", "train_batch_size", "gradient_accumulation_steps", "learning_rate"),
-            *("checkpointing_steps", "validation_steps", "checkpoints_to_keep", "log_steps", "max_grad_norm"),
-        )
-        for name in positive:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("max_train_steps", "schedule_batch_size", "num_threads"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0 or null, got {getattr(self, name)}")
-        if self.mixed_precision == "False":  # YAML reads a bare `no` as false
-            self.mixed_precision = "no"
+        for name, value in vars(self).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value}")
+        for name, (low, high, what) in RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise ValueError(f"{name} must be {what}, got {value}")
         for name, allowed in (("lr_scheduler", SCHEDULES), ("mixed_precision", PRECISIONS)):
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        if self.lr_warmup_steps < 0 or self.dataloader_num_workers < 0:
-            raise ValueError("lr_warmup_steps and dataloader_num_workers must not be negative")
         if self.use_8bit_adam and self.fused_adamw:
             raise ValueError("use_8bit_adam and fused_adamw exclude each other")
         if self.tracker not in (None, "tensorboard"):
             raise ValueError(f"tracker must be tensorboard or null, got {self.tracker!r}")
+
+    def data_dir(self, split: str) -> str | None:
+        """The folder of a split's samples and metadata, where it is not the convention's."""
+        if split == self.test_split and split != self.train_split:
+            return self.test_data_dir or self.train_data_dir
+        return self.train_data_dir
 
 
 @dataclass
@@ -108,24 +144,46 @@ class ConditionDropping:
     keep_all: float = 0.1
     drop_all: float = 0.1
     drop_each: float = 0.5  # in all other cases, each condition by itself
+    drop_image_prior: float | None = None  # None: drop_each
+    drop_motion_field: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("keep_all", "drop_all", "drop_each"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"condition_dropping.{name} must lie in [0, 1], got {getattr(self, name)}")
+        for name, value in vars(self).items():
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"condition_dropping.{name} must lie in [0, 1], got {value}")
         if self.keep_all + self.drop_all > 1:
             raise ValueError("condition_dropping.keep_all + drop_all must not exceed 1")
+
+    def drop_probability(self, condition: str) -> float:
+        """With what probability ``image_prior`` or ``motion_field`` is dropped by itself."""
+        own = getattr(self, f"drop_{condition}", None)
+        return self.drop_each if own is None else own
 
 
 @dataclass
 class ValidationData:
-    """What validation samples: for these classes, from the conditions of these images or clips."""
+    """What validation samples: one picture for each pair of a class and the conditions of an image or clip."""
 
-    names: list[str] = field(default_factory=list)  # frame or clip names; empty: the first of each class
-    class_labels: list[str] = field(default_factory=list)  # empty: every name's own class
-    num_inference_steps: int = 50
+    names: list[str] = field(
+        default_factory=list
+    )  # frames or clips, paths too; empty: the first of each class
+    class_labels: list[str] = field(default_factory=list)  # one a name; empty: every name's own class
+    num_inference_steps: int = 200
     guidance_scale: float = 7.5
     seed: int = 3407
+
+    def __post_init__(self) -> None:
+        if self.names and self.class_labels and len(self.names) != len(self.class_labels):
+            raise ValueError(
+                f"validation_data has {len(self.class_labels)} labels for {len(self.names)} images or videos; "
+                "it needs one a picture"
+            )
+        if not 1 <= self.num_inference_steps <= 1000:
+            raise ValueError(
+                f"validation_data.num_inference_steps must lie in [1, 1000], got {self.num_inference_steps}"
+            )
+        if not math.isfinite(self.guidance_scale):
+            raise ValueError(f"validation_data.guidance_scale must be finite, got {self.guidance_scale}")
 
 
 @dataclass
@@ -135,6 +193,7 @@ class DiffusionConfig(TrainingConfig):
     vae_path: str | None = None  # None: looked for in pretrained_model_path
     image_prior_dir: str | None = None
     caption_column: str | None = None
+    image_condition: bool = True  # False: the image prior of every sample is dropped
     cache_latents: bool = False
     latent_cache_dir: str | None = None  # None: latent_cache in output_dir
     condition_dropping: ConditionDropping = field(default_factory=ConditionDropping)

@@ -15,8 +15,8 @@ def kept_conditions(
 ) -> set[str]:
     """The conditions among ``names`` that sample ``index`` keeps in ``epoch``.
 
-    With probability ``keep_all`` all of them, with ``drop_all`` none, else each is dropped by itself with
-    ``drop_each``. A pure function: the same whatever the workers and processes.
+    With probability ``keep_all`` all of them, with ``drop_all`` none, else each is dropped by itself with its own
+    probability. A pure function: the same whatever the workers and processes.
     """
     # one number for the case and one for each condition, all drawn always
     numbers = torch.rand(1 + len(names), generator=generator(seed, epoch, index, "conditions")).tolist()
@@ -25,4 +25,5 @@ def kept_conditions(
         return set(names)
     if case < probabilities.keep_all + probabilities.drop_all:
         return set()
-    return {name for name, number in zip(names, own, strict=True) if number >= probabilities.drop_each}
+    numbered = zip(names, own, strict=True)
+    return {name for name, number in numbered if number >= probabilities.drop_probability(name)}

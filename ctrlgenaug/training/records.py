@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -40,16 +41,15 @@ class Records:
             self._append("log.txt", f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}")
 
     def stats(self, step: int, values: dict[str, float]) -> None:
-        """One row of stats.jsonl, and the published train_loss.txt line."""
+        """One row of stats.jsonl."""
         if self.active:
             rounded = {key: float(f"{value:.7g}") for key, value in values.items()}
             self._append("stats.jsonl", json.dumps({"step": step, **rounded}))
-            self._append("train_loss.txt", f"step {step}: {values['loss']:.7g}")
 
-    def published(self, name: str, step: int, value: float) -> None:
-        """A line ``step N: value`` of a text file in the published form, e.g. test_rec_loss.txt."""
+    def published(self, name: str, step: int, epoch: int, value: float) -> None:
+        """A line of a text file in the published form, e.g. train_loss.txt: ``Iter3-Epo0:   0.25``."""
         if self.active:
-            self._append(name, f"step {step}: {value:.7g}")
+            self._append(name, f"Iter{step}-Epo{epoch}:   {value:.7g}")
 
     def rewind(self, step: int) -> None:
         """Drops the rows after ``step``: a killed run may have written beyond the checkpoint it resumes from."""
@@ -57,7 +57,7 @@ class Records:
             return
         for path in (self.folder / "train_loss.txt", *self.folder.glob("test_*.txt")):
             if path.is_file():
-                lines = path.read_text(encoding="utf-8").splitlines()
+                lines = path.read_text(encoding="utf-8").split("\n")
                 kept = [line for line in lines if _step_in(line) <= step]
                 write_text(path, "".join(line + "\n" for line in kept))
         write_jsonl(self.folder / "stats.jsonl", [row for row in self.rows() if row["step"] <= step])
@@ -81,16 +81,21 @@ class Records:
         """The test figures so far, ``{"step": ..., "test_loss": ...}``; torn lines are left out."""
         rows = []
         for path in sorted(self.folder.glob("test_*.txt")):
-            for line in path.read_text(encoding="utf-8").splitlines():
-                step, _, value = line.partition(": ")
+            for line in path.read_text(encoding="utf-8").split("\n"):
+                match = _PUBLISHED.fullmatch(line)
                 with contextlib.suppress(ValueError):
-                    rows.append({"step": int(step.removeprefix("step ")), path.stem: float(value)})
+                    if match:
+                        rows.append({"step": int(match[1]), path.stem: float(match[2])})
         return rows
 
 
+# "Iter3-Epo0:   0.25", and "step 3: 0.25" as earlier versions wrote
+_PUBLISHED = re.compile(r"(?:Iter|step )(\d+)(?:-Epo\d+)?: +(\S+)")
+
+
 def _step_in(line: str) -> int:
-    head = line.removeprefix("step ").split(":")[0]
-    return int(head) if head.isdigit() else sys.maxsize  # a torn line goes too
+    match = _PUBLISHED.fullmatch(line)
+    return int(match[1]) if match else sys.maxsize  # a torn line goes too
 
 
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> Path:
@@ -99,7 +104,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> Path:
 
     from ctrlgenaug.files import atomic_path
 
-    known = ("loss", "rec", "kl", "test_rec_loss", "test_loss")
+    known = ("loss", "rec", "kl", "test_rec_loss", "test_l1", "test_loss")
     losses = [key for key in known if any(key in row for row in rows)]
     figure = Figure(figsize=(4 * (len(losses) + 1), 3), layout="constrained")
     for axis, key in zip(figure.subplots(1, len(losses) + 1), [*losses, "lr"], strict=True):

@@ -30,7 +30,8 @@ def run_length(config: TrainingConfig, dataset_size: int, num_processes: int) ->
     """The run's length for a data set of ``dataset_size`` samples on ``num_processes`` processes.
 
     ``num_train_epochs`` fixes the samples, ``max_train_steps`` (which wins) the optimizer steps. Warm-up and decay are
-    counted in samples, so the learning rate after the same number of samples does not depend on the processes.
+    counted in samples, so the learning rate after the same number of samples does not depend on the processes. A step
+    of the published schedule is one batch of one process: its scheduler advances once a process in every step.
     """
     global_batch = config.train_batch_size * config.gradient_accumulation_steps * num_processes
     if config.max_train_steps is not None:
@@ -39,7 +40,7 @@ def run_length(config: TrainingConfig, dataset_size: int, num_processes: int) ->
     else:
         samples = config.num_train_epochs * dataset_size
         steps = math.ceil(samples / global_batch)
-    warmup = config.lr_warmup_steps * (config.schedule_batch_size or global_batch)
+    warmup = config.lr_warmup_steps * (config.schedule_batch_size or config.train_batch_size)
     return Length(global_batch, steps, samples, warmup)
 
 

@@ -18,6 +18,14 @@ from ctrlgenaug.training.records import Records
 Batch = dict[str, Any]
 
 
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its tensors on ``device``."""
+    return {
+        key: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
+        for key, value in batch.items()
+    }
+
+
 class TrainingData(Protocol):
     """A data set whose samples are pure functions of (epoch, index)."""
 

@@ -26,7 +26,7 @@ from ctrlgenaug.training.optimizer import build_optimizer
 from ctrlgenaug.training.order import MicroBatches
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.schedule import run_length, schedule
-from ctrlgenaug.training.stage import Batch, Stage, set_modes
+from ctrlgenaug.training.stage import Batch, Stage, set_modes, to_device
 
 STOPPED = 143  # exit code after SIGTERM: 128 + 15
 
@@ -140,10 +140,7 @@ class Trainer:
             generator=torch.Generator().manual_seed(config.seed),
         )
         for batch in loader:
-            yield {
-                key: value.to(accelerator.device, non_blocking=True) if torch.is_tensor(value) else value
-                for key, value in batch.items()
-            }
+            yield to_device(batch, accelerator.device)
 
     def _catch_signals(self) -> None:
         def request(number: int, frame: Any) -> None:
@@ -224,7 +221,13 @@ class Trainer:
 
     # --- records -----------------------------------------------------------------------------------------------------
 
+    @property
+    def _epoch(self) -> int:
+        return self.samples_seen // len(self.stage.data)
+
     def _record(self, values: dict[str, float]) -> None:
+        if math.isfinite(values["loss"]):
+            self.records.published("train_loss.txt", self.step, self._epoch, values["loss"])
         self.window.append(values)
         if self.step % self.config.log_steps and self.step != self.length.steps:
             return
@@ -247,7 +250,7 @@ class Trainer:
                 with torch.no_grad(), self._averaged():
                     figures = self.stage.measure()
                     for name, value in figures.items():
-                        self.records.published(f"{name}.txt", self.step, value)
+                        self.records.published(f"{name}.txt", self.step, self._epoch, value)
                         self.records.log(f"step {self.step}: {name} {value:.4f}")
                     if pictures:
                         self.stage.validate(self.step, self.records)

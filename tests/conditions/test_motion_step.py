@@ -46,7 +46,7 @@ def test_every_clip_gets_its_field_and_trajectories(make_home, run_script, tmp_p
         SCRIPT, "--clip_data_dir", "MosMedData/MosMed_volume", "--seed", 5, "--visualize", cwd=tmp_path
     )
     assert last_line(result).startswith("motion fields and trajectories: 3 clips made, 0 were there already")
-    assert "next: bash vae_train.sh configs/vae/MosMed.yaml" in result.stdout
+    assert "next: sh vae_train.sh configs/compress_ratio_8_vae_config/MosMed-vae.yaml" in result.stdout
     for name in CLIPS:
         frames = read_video(home / MOSMED.clips_dir / f"{name}.avi")
         field = np.load(MOSMED.motion_path(home, name))

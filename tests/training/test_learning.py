@@ -48,7 +48,7 @@ def test_each_stage_learns(repository, tmp_path):
     for stage, (script, steps) in STAGES.items():
         config = repository / f"configs/demo/{stage}.yaml"
         run(["bash", str(repository / script), str(config), f"max_train_steps={steps}"], tmp_path)
-        name = "test_rec_loss.txt" if stage == "vae" else "test_loss.txt"
+        name = "test_l1.txt" if stage == "vae" else "test_loss.txt"
         values = figures(tmp_path / "runs" / stage / name)
         assert list(values) == [0, steps]
         found[stage] = values[0], values[steps]

@@ -109,6 +109,13 @@ def test_schedule_does_not_depend_on_the_number_of_processes():
         assert factors[0](samples) == factors[1](samples) == factors[2](samples)
 
 
+def test_without_a_schedule_batch_the_warm_up_is_the_published_one():
+    """The published scheduler advances once a process in every step: 500 steps of it are 500 batches of one process."""
+    for processes in (1, 4):
+        length = run_length(config(train_batch_size=16, lr_warmup_steps=500), 100_000, processes)
+        assert length.warmup_samples == 500 * 16
+
+
 def test_max_train_steps_wins_over_epochs():
     length = run_length(config(max_train_steps=7, train_batch_size=2, gradient_accumulation_steps=3), 100, 2)
     assert (length.steps, length.global_batch, length.samples) == (7, 12, 84)
@@ -124,11 +131,29 @@ def test_max_train_steps_wins_over_epochs():
         {"use_8bit_adam": True, "fused_adamw": True},
         {"tracker": "wandb"},
         {"lr_warmup_steps": -1},
+        {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")},
+        {"adam_beta1": 2.0},
+        {"adam_beta2": 1.0},
+        {"adam_epsilon": 0.0},
+        {"ema_decay": 7.0},
+        {"seed": -1},
+        {"seed": 2**40},
+        {"max_grad_norm": float("nan")},
+        {"adam_weight_decay": -0.1},
     ],
 )
 def test_impossible_values_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         config(**wrong)
+
+
+def test_each_condition_has_a_drop_probability_of_its_own():
+    probabilities = ConditionDropping(0, 0, 0.5, drop_image_prior=1.0, drop_motion_field=0.0)
+    names = ("image_prior", "motion_field")
+    for index in range(50):
+        kept = kept_conditions(names, probabilities, seed=0, epoch=0, index=index)
+        assert kept == {"motion_field"}
 
 
 def test_dropping_probabilities_must_fit():

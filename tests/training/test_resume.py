@@ -27,7 +27,7 @@ STEPS = 12
 SETTINGS = (
     *(f"max_train_steps={STEPS}", "train_batch_size=3", "gradient_accumulation_steps=2"),
     *("tracker=null", "checkpointing_steps=2", "checkpoints_to_keep=9", "log_steps=3", "lr_warmup_steps=3"),
-    *("dataloader_num_workers=0", "validation_steps=4"),
+    *("dataloader_num_workers=0", "validation_steps=4", "schedule_batch_size=6"),
 )
 
 
@@ -116,14 +116,13 @@ def test_the_run_folder_tells_the_story(uninterrupted):
 def test_two_processes_equal_one_and_one_stop_request_stops_both(tmp_path):
     # global batch 12 on both; the stop request reaches one process of two, the run goes on with one
     one, two = tmp_path / "one", tmp_path / "two"
-    toy(one, "dropout=0", "train_batch_size=6", "log_steps=1")
-    output = toy(
-        two, "dropout=0", "log_steps=1", "checkpointing_steps=100", processes=2, code=143, TOY_TERM_AT="10"
-    )
+    settings = ("dropout=0", "log_steps=1", "schedule_batch_size=12")
+    toy(one, *settings, "train_batch_size=6")
+    output = toy(two, *settings, "checkpointing_steps=100", processes=2, code=143, TOY_TERM_AT="10")
     assert "stopped on request at step 5" in output
     assert "Traceback" not in output
     assert (two / "run" / "checkpoint-5").is_dir()
-    toy(two, "dropout=0", "train_batch_size=6", "log_steps=1")
+    toy(two, *settings, "train_batch_size=6")
     rows = list(zip(stats(one), stats(two), strict=True))
     assert len(rows) == STEPS
     for a, b in rows:

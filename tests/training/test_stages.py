@@ -121,9 +121,9 @@ def test_run_folders_hold_curves_pictures_and_figures(chain):
         assert [row["step"] for row in rows] == [1, 2, 3, 4]
         assert all(np.isfinite(row["loss"]) and row["grad_norm"] > 0 for row in rows)
     assert {"rec", "kl"} <= json.loads((chain / "runs/vae/stats.jsonl").read_text().splitlines()[0]).keys()
-    for name in ("vae/test_rec_loss.txt", "ldm/test_loss.txt", "sequence_ldm/test_loss.txt"):
+    for name in ("vae/test_l1.txt", "ldm/test_loss.txt", "sequence_ldm/test_loss.txt"):
         lines = (chain / "runs" / name).read_text().splitlines()
-        assert [line.split(":")[0] for line in lines] == ["step 0", "step 4"]
+        assert [line.split("-")[0] for line in lines] == ["Iter0", "Iter4"]
         assert all(0 < float(line.split(": ")[1]) < 10 for line in lines)
 
 
@@ -411,7 +411,7 @@ def test_damaged_data_is_named_before_the_first_step(stage, damage, named, copy)
         ("ldm", {"vae_path": "weights/stable-diffusion/unet", "export_dir": "none"}, "no trained VAE"),
         ("ldm", {"vae_path": "weights/stable-diffusion", "export_dir": "none"}, "no trained VAE"),
         ("ldm", {"vae_path": "weights/stable-diffusion/vae", "export_dir": "none"}, "no trained VAE"),
-        ("vae", {"perceptual_loss": "true"}, "lpips_weights"),
+        ("vae", {"perceptual_loss": "true"}, "vgg16-397923af.pth.*lpips_weights"),
         ("vae", {"pretrained_model_path": "weights/none"}, "weights/none"),
         ("sequence_ldm", {"pretrained_model_path": "weights/stable-diffusion"}, "unet"),
         ("ldm", {"caption_column": "text"}, "lacks text"),
@@ -428,23 +428,3 @@ def test_wrong_configs_are_named(stage, fields, message, chain, monkeypatch):
 def test_unknown_field_names_the_nearest():
     with pytest.raises(UserError, match="train_batch_sise.*train_batch_size"):
         configure("ldm", train_batch_sise=3)
-
-
-@pytest.mark.parametrize(
-    "path", sorted(DEMO.parent.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}-{path.stem}"
-)
-def test_every_config_loads_and_holds_the_published_values(path):
-    kind = path.stem if path.parent.name == "demo" else path.parent.name
-    if kind not in SCHEMAS:
-        pytest.skip("another part's config")
-    config = load_config(SCHEMAS[kind], path)
-    if path.parent.name != "demo":
-        batch = {"vae": 16, "ldm": 64, "sequence_ldm": 8}[kind]
-        assert (config.train_batch_size, config.schedule_batch_size) == (batch, 4 * batch)
-        assert (config.learning_rate, config.lr_scheduler, config.lr_warmup_steps) == (1e-4, "cosine", 500)
-        assert (config.num_train_epochs, config.seed, config.max_grad_norm) == (200, 3407, 1.0)
-        assert (config.adam_beta1, config.adam_beta2, config.adam_weight_decay) == (0.9, 0.999, 1e-2)
-        assert (
-            config.adam_epsilon == 1e-8 and config.gradient_checkpointing and config.mixed_precision == "no"
-        )
-        assert config.data_name == path.stem
