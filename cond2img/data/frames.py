@@ -53,9 +53,8 @@ class FrameData:
         self.folder = self.home / self.own_folder()
         if given := config.data_dir(split):
             self.folder = Path(given)
-            if (
-                self.folder.name == self.own_folder()
-            ):  # the conditions lie beside it, as the convention has it
+            if self.folder.name == self.own_folder():
+                # the conditions lie beside it, as the convention has it
                 self.home = self.folder.parent
         self.rows: list[Clip] = list(
             self.spec.rows(

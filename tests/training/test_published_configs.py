@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from cond2img.config import LDMConfig, VAEConfig
 from cond2video.config import FINETUNED, SequenceConfig
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.plain_data import read_json
 from ctrlgenaug.training import published
 from ctrlgenaug.training.cli import ROOT, read_config
 from ctrlgenaug.training.config import default_config
@@ -137,8 +138,6 @@ def test_our_files_hold_every_published_field_with_its_value(path):
 
 
 def test_the_json_configs_are_stable_diffusion_s_with_the_published_fields():
-    from ctrlgenaug.files import read_json
-
     folder = ROOT / "configs" / "compress_ratio_8_sd_config"
     unet = read_json(folder / "unet" / "config.json")
     assert unet["block_out_channels"] == [320, 640, 1280, 1280] and unet["cross_attention_dim"] == 768
