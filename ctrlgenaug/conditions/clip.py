@@ -152,6 +152,10 @@ class ClipConditionsBatch(_Droppable):
         """Its twin for guidance: neither prior nor motion field nor text, the same classes and trajectories."""
         return self.without(OPTIONAL)
 
+    def part(self, which: slice) -> ClipConditionsBatch:
+        """The samples ``which`` of the batch."""
+        return replace(self._map(lambda tensor: tensor[which]), text=self.text[which])
+
     def followed_by(self, other: ClipConditionsBatch) -> ClipConditionsBatch:
         """This batch's samples, then those of ``other``, as one batch."""
 

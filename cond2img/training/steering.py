@@ -1,0 +1,226 @@
+"""Whether a model follows its conditions, as a figure: how well clean latents are recovered with a sample's own, with
+another sample's and without a condition.
+
+A model that follows its image prior recovers a frame better with the frame's own prior than with another patient's; for
+one that ignores it, all three are alike. Only forward passes are needed, no sampling, so validation can afford it.
+The error is the mean square of ``x0 - x0_hat`` in latents of deviation about 1, so 1.0 is what the data's mean would
+reach. It says most at high noise, where little of the sample itself is left to go by.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
+
+TIMESTEPS = (500, 700, 850, 950)
+JUDGED_TIMESTEP = 850
+"""Where the verdict is taken: the sample is mostly noise there, and the model still far from guessing the mean."""
+
+# Own error over another's at `JUDGED_TIMESTEP`, up to which a condition counts as followed, and as followed in part.
+FOLLOWED, PARTLY = 0.5, 0.95
+MEMORISED = 0.5  # error of training samples over that of test samples, below which the model knows its samples by heart
+STEERING_SETS_IN = 12_000  # samples, by which small models followed their prior; see docs/steering.md
+
+Predict = Callable[[Tensor, Tensor, ClipConditionsBatch], Tensor]
+"""(noisy latents (B, F, 4, h, w), timesteps (B,), conditions) -> the model's output in the latents' shape."""
+
+
+@dataclass(frozen=True)
+class SteeringRow:
+    """Errors of the clean latents at one timestep, by what one condition was replaced with.
+
+    Attributes:
+        timestep: 0 to 999.
+        condition: ``image prior``, ``motion field``, ``text`` or ``class``.
+        own: with everything of the sample's own.
+        another: with this condition of another sample of the same class; for ``class``, the mean over the others.
+        none: with this condition dropped; None for the class, which cannot be.
+    """
+
+    timestep: int
+    condition: str
+    own: float
+    another: float
+    none: float | None
+
+    @property
+    def ratio(self) -> float:
+        """Own error over another's: well below 1 if the condition is followed, 1 if it is ignored."""
+        return self.own / self.another if self.another > 0 else 1.0
+
+    @property
+    def verdict(self) -> str:
+        """``followed``, ``followed in part`` or ``ignored``."""
+        return (
+            "followed"
+            if self.ratio <= FOLLOWED
+            else "followed in part"
+            if self.ratio <= PARTLY
+            else "ignored"
+        )
+
+
+@dataclass(frozen=True)
+class SteeringSamples:
+    """What is measured on.
+
+    Attributes:
+        latents: (N, F, 4, h, w), clean.
+        conditions: of the same N samples, none dropped.
+        cases: the patient or volume of each, so that "another" is not the same patient's next slice.
+    """
+
+    latents: Tensor
+    conditions: ClipConditionsBatch
+    cases: Sequence[str]
+
+    def partners(self) -> list[int]:
+        """For each sample the next one of the same class and another case; of any class where there is none."""
+        classes = self.conditions.class_id.tolist()
+        count = len(classes)
+
+        def fits(first: int, second: int, same_class: bool) -> bool:
+            other_case = self.cases[first] != self.cases[second]
+            return other_case and (not same_class or classes[first] == classes[second])
+
+        found = []
+        for index in range(count):
+            turn = [(index + step) % count for step in range(1, count)]
+            strict = (other for other in turn if fits(index, other, True))
+            loose = (other for other in turn if fits(index, other, False))
+            found.append(next(strict, next(loose, index)))
+        return found
+
+
+def measure_steering(
+    samples: SteeringSamples,
+    predict: Predict,
+    schedule: Any,
+    *,
+    num_classes: int,
+    timesteps: Sequence[int] = TIMESTEPS,
+    batch_size: int = 4,
+    seed: int = 0,
+) -> list[SteeringRow]:
+    """Measures how the error of the clean latents depends on each condition.
+
+    Args:
+        samples: on the model's device.
+        predict: the model; see `Predict`.
+        schedule: a diffusers scheduler with ``alphas_cumprod`` and the model's ``prediction_type``.
+        num_classes: class ids run from 0 to this.
+        timesteps: noise levels.
+        batch_size: samples that go through the model together.
+        seed: of the noise, the same for all variants of a sample.
+
+    Returns:
+        a row a timestep and condition that these samples have.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    noise = torch.randn(samples.latents.shape, generator=rng).to(samples.latents)
+    variants = list(_variants(samples, num_classes))
+    rows = []
+    for timestep in timesteps:
+        error = {
+            (condition, kind): _error(
+                samples.latents, noise, timestep, conditions, predict, schedule, batch_size
+            )
+            for condition, kind, conditions in variants
+        }
+        own = error["", "own"]
+        for condition in dict.fromkeys(name for name, _, _ in variants if name):
+            others = [value for (name, kind), value in error.items() if name == condition and kind != "none"]
+            none = error.get((condition, "none"))
+            rows.append(SteeringRow(timestep, condition, own, sum(others) / len(others), none))
+    return rows
+
+
+def _variants(samples: SteeringSamples, num_classes: int) -> Iterator[tuple[str, str, ClipConditionsBatch]]:
+    """(condition, what stands in its place, all conditions) for everything that is compared."""
+    own, partners = samples.conditions, samples.partners()
+    yield "", "own", own
+    if len(partners) > 1:
+        if own.prior is not None:
+            yield "image prior", "another", replace(own, prior=own.prior[partners])
+            yield "image prior", "none", own.without(["image_prior"])
+        if own.motion is not None and own.trajectories is not None:
+            moved = replace(own, motion=own.motion[partners], trajectories=own.trajectories[partners])
+            yield "motion field", "another", moved
+            yield "motion field", "none", own.without(["motion_field"])
+        if len(set(own.text)) > 1:
+            yield "text", "another", replace(own, text=tuple(own.text[partner] for partner in partners))
+            yield "text", "none", own.without(["text"])
+    for step in range(1, num_classes):
+        yield "class", f"moved on by {step}", replace(own, class_id=(own.class_id + step) % num_classes)
+
+
+@torch.no_grad()
+def _error(
+    latents: Tensor,
+    noise: Tensor,
+    timestep: int,
+    conditions: ClipConditionsBatch,
+    predict: Predict,
+    schedule: Any,
+    batch_size: int,
+) -> float:
+    """Mean square of the difference between ``latents`` (N, F, 4, h, w) and what the model makes of them in noise."""
+    alpha_bar = float(schedule.alphas_cumprod[timestep])
+    signal, spread = alpha_bar**0.5, (1 - alpha_bar) ** 0.5  # x_t = signal * x0 + spread * noise
+    summed = 0.0
+    for start in range(0, len(latents), batch_size):
+        part = slice(start, start + batch_size)
+        noisy = signal * latents[part] + spread * noise[part]
+        steps = torch.full((len(noisy),), timestep, device=latents.device)
+        output = predict(noisy, steps, conditions.part(part)).float()
+        if schedule.config.prediction_type == "v_prediction":
+            clean = signal * noisy - spread * output
+        else:
+            clean = (noisy - spread * output) / signal
+        summed += float((clean - latents[part]).square().mean()) * len(noisy)
+    return summed / len(latents)
+
+
+def judge(rows: Sequence[SteeringRow]) -> str:
+    """One line: each condition's verdict and its errors at `JUDGED_TIMESTEP`."""
+    return "; ".join(
+        f"{row.condition}: {row.verdict}, {row.own:.3g} own, {row.another:.3g} another's"
+        + ("" if row.none is None else f", {row.none:.3g} none")
+        for row in rows
+        if row.timestep == JUDGED_TIMESTEP
+    )
+
+
+def hint(rows: Sequence[SteeringRow], train_rows: Sequence[SteeringRow], samples_seen: int) -> str:
+    """What to do about conditions that are ignored, or about samples known by heart; empty if there is nothing to say.
+
+    Args:
+        rows: of test samples.
+        train_rows: of training samples.
+        samples_seen: training samples so far, repetitions counted.
+    """
+    judged = [row for row in rows if row.timestep == JUDGED_TIMESTEP]
+    trained = [row for row in train_rows if row.timestep == JUDGED_TIMESTEP]
+    ignored = [row.condition for row in judged if row.verdict == "ignored"]
+    if judged and trained and trained[0].own < MEMORISED * judged[0].own:
+        return (
+            f"training samples are recovered far better ({trained[0].own:.3g}) than test samples "
+            f"({judged[0].own:.3g}): memorised. Stop earlier, or add patients or variants of their frames"
+        )
+    if ignored and samples_seen < STEERING_SETS_IN:
+        return (
+            f"{' and '.join(ignored)} ignored after {samples_seen:,} samples, which may be too few: small models "
+            f"began to follow their prior between 5,000 and {STEERING_SETS_IN:,}"
+        )
+    if ignored:
+        return (
+            f"{' and '.join(ignored)} ignored after {samples_seen:,} samples. prediction_type=v_prediction and "
+            "timestep_sampling=mixture make a model follow sooner; see docs/steering.md"
+        )
+    return ""
