@@ -15,8 +15,9 @@ from ctrlgenaug import steps
 EXAMPLE = """python VAE-Seq.py --vae_path sequence_model_MosMed/MosMed-vae-pretrained \\
       --synthetic_dir sequence_model_MosMed/cond_im_synthesis_mp4
 
-Writes VAE_Seq_train_results.json (file name -> score), .csv and .png into that folder. Latents are kept in .latents
-there, so that a second run, and the noise filter, need not compute them again."""
+Writes VAE_Seq_train_results.json (file name -> score), .csv and .png into that folder, or into --output_dir where it
+may not be written. Latents are kept in .latents there, so that a second run, and the noise filter, need not compute
+them again."""
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -46,27 +47,34 @@ def parse_arguments() -> argparse.Namespace:
         "--batch_size", type=int, default=4, help="clips at once on a GPU (default: %(default)s)"
     )
     parser.add_argument("--no_cache", action="store_true", help="keep no latents")
+    parser.add_argument(
+        "--output_dir", help="where scores and latents go (default: the synthetic folder, as published)"
+    )
     return parser.parse_args()
 
 
 def main() -> int:
     options = parse_arguments()
     folder = Path(options.synthetic_dir)
+    output = Path(options.output_dir or folder)
     videos = vae_seq.list_videos(folder)
     store = open_store(
         options.vae_path,
-        None if options.no_cache else folder,
+        None if options.no_cache else output,
         LatentSettings(options.pixel_range, options.posterior, options.seed),
         device=options.device,
         batch_size=options.batch_size,
     )
     outcome = vae_seq.score_videos(store, videos)
     if outcome.results:
-        vae_seq.write_results(folder, outcome.results)
+        vae_seq.write_results(output, outcome.results)
         mean = np.mean(list(outcome.results.values()))
         print(f"VAE-Seq {mean:.2f} % over {len(outcome.results)} clips ({store.computed} newly encoded)")
-    print(outcome.closing_line(f"scores in {folder / vae_seq.RESULTS}.json, .csv and .png"))
-    print(f"next: python noisy_data_filter.py --synthetic_dir {folder} --vae_path {options.vae_path} ...")
+    print(outcome.closing_line(f"scores in {output / vae_seq.RESULTS}.json, .csv and .png"))
+    scores = "" if output == folder else f" --scores_dir {output}"
+    print(
+        f"next: python noisy_data_filter.py --synthetic_dir {folder}{scores} --vae_path {options.vae_path} ..."
+    )
     return outcome.exit_code()
 
 

@@ -13,11 +13,11 @@ from typing import Any
 
 from augment.classifiers.clip_items import Item, real_items, synthetic_items
 from augment.quality.clip_sets import FEATURES, SETS, read_set
+from augment.quality.data_set import data_set_of
 from augment.quality.evaluation_report import markdown
 from augment.quality.instruments import EvaluationSettings, Instruments
 from augment.quality.metrics import METRICS, Run, Selection
 from augment.quality.metrics.copies import draw_closest, draw_distances
-from ctrlgenaug import datasets
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
@@ -38,7 +38,7 @@ def settings_from(options: argparse.Namespace) -> tuple[DatasetSpec, EvaluationS
     from augment.classifiers.weights import read_weights
 
     meta = read_weights(options.classifier)[1] if options.classifier else {}
-    spec = datasets.chosen(options, meta.get("data_name") or datasets.DEFAULT)
+    spec = data_set_of(options, options.synthetic, meta)
     if spec.classes and meta.get("classes") not in (None, list(spec.classes)):
         raise UserError(
             f"is a classifier of {meta.get('data_name')}", "Check --data_name", options.classifier
@@ -103,8 +103,6 @@ def evaluate_folders(spec: DatasetSpec, settings: EvaluationSettings) -> Evaluat
         real = real_items(spec, home, settings.split)
         if spec.metadata_path(home / spec.clips_dir, "test").is_file():
             test = real_items(spec, home, "test")
-    names = [path.name for folder in settings.synthetic for path in Path(folder).glob("*.mp4")]
-    spec = spec.with_classes_of(names)
     synthetic, foreign = synthetic_items(settings.synthetic, spec, test)
     items = {"synthetic": synthetic, "real": real, "test": test if settings.split == "train" else []}
     result = evaluate(items, metrics, Instruments(spec, settings, home))

@@ -181,9 +181,11 @@ class LatentStore:
         if self._cache is None or not (self._cache / f"{digest}.npy").is_file():
             return None
         try:
-            return load_npy(self._cache / f"{digest}.npy", (None, None, None, None))
+            found = load_npy(self._cache / f"{digest}.npy", (None, None, None, None))
+        # damaged: compute it again
         except UserError:
-            return None  # damaged: compute it again
+            return None
+        return found if np.isfinite(found).all() else None
 
     def _encode(self, clips: Sequence[np.ndarray], digests: Sequence[str]) -> list[np.ndarray]:
         try:

@@ -1,46 +1,39 @@
-"""The noise filter's decisions (method, section 7): semantic, sequential within a clip, sequential between clips.
+"""The noise filter's decisions (method, section 7), as pure arithmetic on numbers.
 
-Pure arithmetic on numbers; `augment.quality.filter_folder` reads and writes the files.
+`augment.quality.filter_levels` says which levels there are and where their numbers come from.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from augment.generation.plan import Sample
 from augment.quality.latents import frame_directions
+from augment.quality.similarity import Nearest
 
-LEVELS = ("semantic", "within", "between")
 CLUSTERS = 4
 KMEANS_SEED = 3407
 KMEANS_STARTS = 10  # one start lets the order of the files move the thresholds
-LOSS_ROUNDING = 1e-9  # equal losses must not fail against their own mean by a last bit, relative
-SIMILARITY_ROUNDING = (
-    1e-6  # nor equal clips against a threshold of 1: float32 unit vectors are not quite that long
-)
+# Equal losses must not fail against their own mean by a last bit, relative.
+LOSS_ROUNDING = 1e-9
+# Nor equal clips against a threshold of 1: float32 unit vectors are not quite that long.
+SIMILARITY_ROUNDING = 1e-6
 
-# Why a sample is dropped, in the order in which the levels ask.
-UNREADABLE, SEMANTIC, NO_SCORE, JUMPY, STATIC, SIMILAR = (
+# Why a sample is dropped; UNREADABLE is no level's verdict.
+UNREADABLE, SEMANTIC, NO_SCORE, JUMPY, STATIC, SIMILAR, COPY = (
     "unreadable",
     "semantic",
     "no_score",
     "sequential_low",
     "sequential_high",
     "similar",
+    "copy",
 )
-DROPPED = {
-    UNREADABLE: "the video cannot be read",
-    SEMANTIC: "the classifier's loss is above alpha times its group's mean",
-    NO_SCORE: "it has no VAE-Seq",
-    JUMPY: "its VAE-Seq is below the lower threshold: frames do not belong together",
-    STATIC: "its VAE-Seq is above the upper threshold: frames hardly differ",
-    SIMILAR: "it resembles a sample of its group that is kept",
-}
 
 
 @dataclass
@@ -54,7 +47,10 @@ class Verdict:
         vae_seq: in percent.
         nearest: file name of the most similar sample kept before it in its group.
         similarity: the similarity to that one, at most 1.
-        reason: a key of `DROPPED`, or None if it is kept.
+        nearest_real: file name of the nearest training clip.
+        copy_distances: the distance to it by space, as parts of the distance below which it is a copy.
+        reason: why it is dropped, or None if it is kept.
+        readmitted: the reason against it, where it is kept all the same to keep its class alive.
     """
 
     sample: Sample
@@ -63,7 +59,10 @@ class Verdict:
     vae_seq: float | None = None
     nearest: str | None = None
     similarity: float | None = None
+    nearest_real: str | None = None
+    copy_distances: dict[str, float] | None = None
     reason: str | None = None
+    readmitted: str | None = None
 
     @property
     def kept(self) -> bool:
@@ -80,6 +79,9 @@ class Thresholds:
     centroids: tuple[float, ...]
 
 
+ALL = "all"  # the key of thresholds that hold for every class
+
+
 def cross_entropy(logits: np.ndarray, labels: Sequence[int]) -> np.ndarray:
     """-log softmax(logits)[label] of each row: (N, classes) and N labels to (N,) float64."""
     logits = np.asarray(logits, dtype=np.float64)
@@ -87,9 +89,9 @@ def cross_entropy(logits: np.ndarray, labels: Sequence[int]) -> np.ndarray:
     return np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(labels)), list(labels)]
 
 
-def group_by_clip(verdicts: Iterable[Verdict]) -> dict[Hashable, list[Verdict]]:
+def group_by_clip(verdicts: Iterable[Verdict]) -> dict[tuple[str, str], list[Verdict]]:
     """The samples of each real clip and class, in order."""
-    groups: dict[Hashable, list[Verdict]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Verdict]] = defaultdict(list)
     for verdict in verdicts:
         groups[verdict.sample.clip, verdict.sample.cls].append(verdict)
     return dict(groups)
@@ -105,19 +107,20 @@ def semantic_level(verdicts: Sequence[Verdict], alpha: float = 1.0) -> list[str]
     """
     alone = 0
     for group in group_by_clip(v for v in verdicts if v.kept).values():
-        finite = [verdict.loss for verdict in group if math.isfinite(verdict.loss)]
+        losses = [math.nan if verdict.loss is None else verdict.loss for verdict in group]
+        finite = [loss for loss in losses if math.isfinite(loss)]
         mean = math.fsum(finite) / len(finite) if finite else math.inf
         alone += len(group) == 1
-        for verdict in group:
+        for verdict, loss in zip(group, losses, strict=True):
             verdict.group_mean = mean
-            too_high = len(group) > 1 and verdict.loss > alpha * mean * (1 + LOSS_ROUNDING)
-            if too_high or not math.isfinite(verdict.loss):
+            too_high = len(group) > 1 and loss > alpha * mean * (1 + LOSS_ROUNDING)
+            if too_high or not math.isfinite(loss):
                 verdict.reason = SEMANTIC
     return [f"{alone} clips have a single sample, which the semantic level cannot judge"] if alone else []
 
 
 def sequence_thresholds(scores: Sequence[float]) -> Thresholds | None:
-    """Thresholds from 4-means over all VAE-Seq values: midpoints of the lowest two and of the highest two centroids.
+    """Thresholds from 4-means over VAE-Seq values: midpoints of the lowest two and of the highest two centroids.
 
     None if there are fewer than 4 distinct values.
     """
@@ -132,26 +135,43 @@ def sequence_thresholds(scores: Sequence[float]) -> Thresholds | None:
     return Thresholds(low, high, tuple(centroids))
 
 
-def within_level(verdicts: Sequence[Verdict]) -> tuple[Thresholds | None, list[str]]:
+def within_level(
+    verdicts: Sequence[Verdict], *, per_class: bool = False
+) -> tuple[dict[str, Thresholds | None], list[str]]:
     """Drops samples whose frames jump or stand still; the thresholds come from every sample's VAE-Seq.
 
     Without thresholds (fewer than 4 distinct values) everything that has a score passes.
 
+    Args:
+        verdicts: in the order in which the k-means is to see the scores.
+        per_class: thresholds for each class from its own scores. Those from all scores, as published, can empty a
+            class whose clips are smoother or rougher than the others'.
+
     Returns:
-        The thresholds and warnings.
+        The thresholds, by class or under ``all``, and warnings.
     """
     warnings = []
-    thresholds = sequence_thresholds([v.vae_seq for v in verdicts if v.vae_seq is not None])
-    if thresholds is None:
-        warnings.append(f"fewer than {CLUSTERS} distinct VAE-Seq values: the within level kept everything")
+    scores: dict[str, list[float]] = {} if per_class else {ALL: []}
+    for verdict in verdicts:
+        found = scores.setdefault(verdict.sample.cls if per_class else ALL, [])
+        if verdict.vae_seq is not None:
+            found.append(verdict.vae_seq)
+    thresholds = {key: sequence_thresholds(values) for key, values in scores.items()}
+    for key, found in thresholds.items():
+        if found is None:
+            where = f"class {key}: " if per_class else ""
+            warnings.append(
+                f"{where}fewer than {CLUSTERS} distinct VAE-Seq values: the within level kept everything"
+            )
     without = 0
     for verdict in (v for v in verdicts if v.kept):
+        cut = thresholds[verdict.sample.cls if per_class else ALL]
         if verdict.vae_seq is None:
             verdict.reason = NO_SCORE
             without += 1
-        elif thresholds is not None and verdict.vae_seq < thresholds.low:
+        elif cut is not None and verdict.vae_seq < cut.low:
             verdict.reason = JUMPY
-        elif thresholds is not None and verdict.vae_seq > thresholds.high:
+        elif cut is not None and verdict.vae_seq > cut.high:
             verdict.reason = STATIC
     if without:
         warnings.append(f"{without} samples have no VAE-Seq and were dropped")
@@ -192,19 +212,67 @@ def between_level(
                 kept.append((verdict, frames))
 
 
-def counts(verdicts: Sequence[Verdict]) -> dict[str, dict[str, int]]:
-    """By class: samples before, after each level, and dropped by each reason."""
-    table = {}
+def copies_level(
+    verdicts: Sequence[Verdict], nearest: Mapping[str, Nearest], real_names: Sequence[str]
+) -> None:
+    """Drops a sample that lies nearer to a training clip than training clips of different patients do to each other.
+
+    It must do so in every space: by pixels alone, a clip that follows its image prior well would count as a copy.
+
+    Args:
+        verdicts: the samples asked about.
+        nearest: by space, the nearest training clip of each of ``verdicts``.
+        real_names: file names of the training clips.
+    """
+    for index, verdict in enumerate(verdicts):
+        parts = {
+            space: float(found.distance[index]) / max(found.threshold, 1e-12)
+            for space, found in nearest.items()
+        }
+        last = list(nearest.values())[-1]
+        verdict.nearest_real, verdict.copy_distances = real_names[int(last.index[index])], parts
+        if all(bool(found.flagged[index]) for found in nearest.values()):
+            verdict.reason = COPY
+
+
+def readmit(
+    verdicts: Sequence[Verdict],
+    at_least: int,
+    order: Sequence[str],
+    never: Iterable[str] = (UNREADABLE, COPY),
+) -> list[str]:
+    """Takes samples back until every class has ``at_least``, or none is left to take.
+
+    Those that passed most levels come first, then those of smaller loss.
+
+    Args:
+        verdicts: of all levels.
+        at_least: samples a class.
+        order: reasons in the order in which the levels ask.
+        never: reasons that a sample never comes back from.
+
+    Returns:
+        Warnings: what was taken back, and classes that stay short.
+    """
+    warnings = []
     for cls in dict.fromkeys(verdict.sample.cls for verdict in verdicts):
         of_class = [verdict for verdict in verdicts if verdict.sample.cls == cls]
-        dropped = {reason: sum(v.reason == reason for v in of_class) for reason in DROPPED}
-        after_semantic = len(of_class) - dropped[UNREADABLE] - dropped[SEMANTIC]
-        after_within = after_semantic - dropped[NO_SCORE] - dropped[JUMPY] - dropped[STATIC]
-        table[cls] = {
-            "before": len(of_class),
-            "after_semantic": after_semantic,
-            "after_within": after_within,
-            "after_between": after_within - dropped[SIMILAR],
-            **{f"dropped_{reason}": number for reason, number in dropped.items()},
-        }
-    return table
+        missing = at_least - sum(verdict.kept for verdict in of_class)
+        dropped = [v for v in of_class if v.reason is not None and v.reason not in tuple(never)]
+        dropped.sort(
+            key=lambda v: (
+                -order.index(str(v.reason)),
+                math.inf if v.loss is None else v.loss,
+                v.sample.file_name,
+            )
+        )
+        back = dropped[: max(0, missing)]
+        for verdict in back:
+            verdict.readmitted, verdict.reason = verdict.reason, None
+        if back:
+            warnings.append(f"class {cls}: {len(back)} dropped samples were taken back to keep {at_least}")
+        if missing > len(back):
+            warnings.append(
+                f"class {cls}: only {at_least - missing + len(back)} of {at_least} samples can be kept"
+            )
+    return warnings

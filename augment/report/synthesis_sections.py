@@ -188,21 +188,20 @@ def filter_section(places: Places) -> Section:
         section.blocks.append(Notice(f"No {path}. Made by noisy_data_filter.py."))
         return section
     counts, reasons = found["counts"], found["reasons"]
-    levels = {
-        "before": "made",
-        "after_semantic": "semantic",
-        "after_within": "within",
-        "after_between": "kept",
-    }
+    levels = found.get("levels", ["semantic", "within", "between"])
+    last = "kept" if all("kept" in row for row in counts.values()) else f"after_{levels[-1]}"
+    columns = {"before": "made", **{f"after_{level}": level for level in levels}, last: "kept"}
     total = {key: sum(row[key] for row in counts.values()) for row in counts.values() for key in row}
     table = {**counts, "all": total}
     section.blocks += [Notice(f"The filter warned: {warning}.") for warning in found["warnings"]]
-    if found["strangers"]:
-        section.blocks.append(Notice(f"Files left out: {some(list(found['strangers']))}."))
-    share = f"{total['after_between']} of {total['before']} clips are kept"
+    # "strangers" in records of before
+    foreign = found.get("foreign", found.get("strangers", {}))
+    if foreign:
+        section.blocks.append(Notice(f"Files left out: {some(list(foreign))}."))
+    share = f"{total[last]} of {total['before']} clips are kept"
     section.blocks.append(Key(f"{share}."))
-    rows = [(cls, *(row[key] for key in levels)) for cls, row in table.items()]
-    heads = ("class", *levels.values())
+    rows = [(cls, *(row[key] for key in columns)) for cls, row in table.items()]
+    heads = ("class", *columns.values())
     caption = "Clips left after each level"
     section.blocks.append(Table(heads, rows, numeric=range(1, len(heads)), caption=caption))
     used = [reason for reason in reasons if total.get(f"dropped_{reason}")]
@@ -210,12 +209,16 @@ def filter_section(places: Places) -> Section:
         rows = [(reasons[reason], *(row[f"dropped_{reason}"] for row in table.values())) for reason in used]
         caption = "Dropped clips, by the first reason against them"
         section.blocks.append(Table(("why", *table), rows, range(1, len(table) + 1), caption=caption))
-    if found["thresholds"]:
-        low, high = (number(found["thresholds"][key]) for key in ("low", "high"))
-        section.blocks.append(f"VAE-Seq between {low} and {high} % passes.")
-        section.blocks.append(picture(places.filtered / PLOT, "Thresholds: 4-means over all VAE-Seq values"))
+    thresholds = {"": found["thresholds"], **found.get("class_thresholds", {})}
+    for cls, cut in thresholds.items():
+        if cut:
+            whose = f" of class {cls}" if cls else ""
+            low, high = number(cut["low"]), number(cut["high"])
+            section.blocks.append(f"VAE-Seq{whose} between {low} and {high} % passes.")
+    if any(thresholds.values()):
+        section.blocks.append(picture(places.filtered / PLOT, "Thresholds: 4-means over VAE-Seq values"))
     section.blocks.append(picture(places.filtered / EXAMPLES, "Kept and dropped clips, with the reason"))
     settings = "\n".join(f"{key}: {_plain(value)}" for key, value in found["settings"].items())
     section.blocks.append(Fold("Settings of the filter", settings))
-    section.facts = [("kept by the filter", f"{total['after_between']} of {total['before']}")]
+    section.facts = [("kept by the filter", f"{total[last]} of {total['before']}")]
     return section

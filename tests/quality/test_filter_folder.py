@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from test_vae_seq import clip, store_of, vae  # noqa: F401
 
-from augment.quality import filter_folder, vae_seq
-from augment.quality.filter_folder import FilterSettings
+from augment.quality import filter_folder, filter_report, vae_seq
+from augment.quality.filter_levels import FilterSettings
+from augment.quality.filter_report import tables
 from ctrlgenaug import datasets
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.video import write_mp4
@@ -109,7 +110,7 @@ def test_hard_links(folder, vae, tmp_path):  # noqa: F811
         filter_folder.save(folder, folder, result, settings, {})
 
 
-def test_strangers_and_broken_files(folder, vae, tmp_path):  # noqa: F811
+def test_foreign_and_broken_files(folder, vae, tmp_path):  # noqa: F811
     (folder / NAMES[1]).write_bytes(b"not a video")
     for stranger in (
         "holiday.mp4",
@@ -119,12 +120,12 @@ def test_strangers_and_broken_files(folder, vae, tmp_path):  # noqa: F811
     ):
         write_mp4(folder / stranger, clip(1))
     result = decide(folder, vae)
-    assert len(result.strangers) == 4 and len(result.verdicts) == 8
+    assert len(result.foreign) == 4 and len(result.verdicts) == 8
     assert result.verdicts[1].reason == "unreadable" and result.verdicts[1].loss is None
     filter_folder.save(folder, tmp_path / "kept", result, FilterSettings(), {})
     assert (
-        json.loads((tmp_path / "kept" / "filter_report.json").read_text())["strangers"].keys()
-        == result.strangers.keys()
+        json.loads((tmp_path / "kept" / "filter_report.json").read_text())["foreign"].keys()
+        == result.foreign.keys()
     )
 
 
@@ -148,6 +149,85 @@ def test_a_class_nobody_kept_is_said(folder, vae):  # noqa: F811
     result = decide(folder, vae, hates_ct_1, levels=("semantic",))
     assert "class CT-1: nothing is kept" in result.warnings
     assert len(result.kept) == 4
+
+
+@pytest.fixture
+def real(tmp_path):
+    """Training clips of five patients; two of them are the source of a synthetic clip below."""
+    from augment.classifiers.clip_items import Item
+    from ctrlgenaug.video import write_avi
+
+    items = []
+    for number in range(5):
+        path = tmp_path / "real" / f"study_100{number}_s01.avi"
+        write_avi(path, clip(50 + number))
+        items.append(Item(path, 0, f"study_100{number}"))
+    return items
+
+
+@pytest.fixture
+def sure(vae):  # noqa: F811
+    """The VAE without its noise, as a trained one is nearly."""
+    import copy
+
+    import torch
+
+    found = copy.deepcopy(vae)
+    with torch.no_grad():
+        found.quant_conv.weight[4:], found.quant_conv.bias[4:] = 0, -30
+    return found
+
+
+def test_copies_of_training_clips_are_dropped_and_named(folder, sure, real):
+    noise = np.random.default_rng(0).normal(0, 2, (8, 64, 64))
+    write_mp4(folder / NAMES[1], (clip(52) + noise).clip(0, 255).astype(np.uint8), crf=5)
+    settings = FilterSettings(levels=("copies",))
+    result = filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings, real=real)
+    assert [verdict.reason for verdict in result.verdicts] == [None, "copy", *[None] * 6]
+    dropped = result.verdicts[1]
+    assert dropped.nearest_real == "study_1002_s01.avi"
+    assert set(dropped.copy_distances) == {"pixel", "latent"} and max(dropped.copy_distances.values()) < 1
+    assert all(max(verdict.copy_distances.values()) > 1 for verdict in result.verdicts if verdict.kept)
+    assert "it is nearer to a training clip" in tables(result) and result.levels[-1] == "copies"
+    with pytest.raises(UserError, match="needs the training clips"):
+        filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings)
+    one_patient = filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings, real=real[:1])
+    assert len(one_patient.kept) == 8 and "fewer than two training patients" in one_patient.warnings[0]
+
+
+def test_the_tables_say_what_each_level_removed_and_why(folder, vae):  # noqa: F811
+    result = decide(folder, vae, None, levels=("between",))
+    lines = [line.split() for line in tables(result).splitlines()]
+    assert ["CT-0", "4", "4", "4", "3"] in lines and ["all", "8", "8", "8", "6"] in lines
+    assert [
+        "it",
+        "resembles",
+        "a",
+        "sample",
+        "of",
+        "its",
+        "group",
+        "that",
+        "is",
+        "kept",
+        "1",
+        "1",
+        "2",
+    ] in lines
+    kept = decide(folder, vae, None, levels=("between",), keep_at_least=4)
+    assert len(kept.kept) == 8 and "taken back" in tables(kept)
+    record = filter_report.record(kept, FilterSettings(), {})
+    assert [row["readmitted"] for row in record["samples"]].count("similar") == 2
+    assert record["counts"]["CT-1"]["kept"] == 4 and record["counts"]["CT-1"]["after_between"] == 3
+
+
+def test_the_k_means_sees_the_scores_in_their_files_order(folder, vae, monkeypatch):  # noqa: F811
+    path, seen = folder / "VAE_Seq_train_results.json", []
+    scores = dict(reversed(json.loads(path.read_text()).items()))
+    path.write_text(json.dumps(scores))
+    monkeypatch.setattr("augment.quality.noise_filter.sequence_thresholds", lambda found: seen.append(found))
+    decide(folder, vae, None, levels=("within",))
+    assert seen == [list(scores.values())]
 
 
 def test_wrong_settings_and_classifiers(folder, vae):  # noqa: F811

@@ -7,6 +7,7 @@ import pytest
 
 from augment.generation.plan import Sample
 from augment.quality import noise_filter
+from augment.quality.filter_report import counts
 from augment.quality.noise_filter import Verdict
 
 
@@ -70,7 +71,7 @@ def test_within_cuts_at_the_midpoints_of_the_outer_centroids():
     assert (thresholds.low, thresholds.high) == pytest.approx((26, 76))
     verdicts = group("a", scores=tight)
     found, warnings = noise_filter.within_level(verdicts)
-    assert found == thresholds and not warnings
+    assert found == {"all": thresholds} and not warnings
     assert reasons(verdicts) == ["sequential_low"] * 2 + [None] * 4 + ["sequential_high"] * 2
 
 
@@ -78,7 +79,7 @@ def test_within_uses_every_score_but_decides_only_about_the_living():
     verdicts = group("a", scores=[10.0, 12.0, 40.0, 42.0, 60.0, 62.0, 90.0, 92.0])
     for verdict in verdicts[2:4]:
         verdict.reason = "semantic"
-    thresholds, _ = noise_filter.within_level(verdicts)
+    thresholds = noise_filter.within_level(verdicts)[0]["all"]
     assert thresholds.centroids == pytest.approx((11, 41, 61, 91))
     assert reasons(verdicts)[2:4] == ["semantic", "semantic"]
 
@@ -86,7 +87,7 @@ def test_within_uses_every_score_but_decides_only_about_the_living():
 def test_within_without_enough_values_or_without_a_score():
     few = group("a", scores=[50.0, 60.0, 70.0, 70.0])
     thresholds, warnings = noise_filter.within_level(few)
-    assert thresholds is None and "fewer than 4" in warnings[0] and reasons(few) == [None] * 4
+    assert thresholds == {"all": None} and "fewer than 4" in warnings[0] and reasons(few) == [None] * 4
     missing = group("a", scores=[50.0, None, 60.0])
     _, warnings = noise_filter.within_level(missing)
     assert reasons(missing) == [None, "no_score", None] and "1 samples have no VAE-Seq" in warnings[1]
@@ -144,7 +145,7 @@ def test_counts_by_class_and_level():
         verdict.reason = reason
     b = group("b", losses=[0.0], cls="CT-1")
     b[0].reason = "semantic"
-    table = noise_filter.counts([*a, *b])
+    table = counts([*a, *b])
     levels = ("before", "after_semantic", "after_within", "after_between")
     assert [table["CT-0"][key] for key in levels] == [6, 4, 2, 1]
     assert [table["CT-1"][key] for key in levels] == [1, 0, 0, 0]
@@ -163,7 +164,7 @@ def test_ten_thousand_scores():
     ]
     began = time.process_time()
     noise_filter.semantic_level(verdicts)
-    thresholds, _ = noise_filter.within_level(verdicts)
+    thresholds = noise_filter.within_level(verdicts)[0]["all"]
     vectors = {v.sample.file_name: noise.standard_normal((8, 4, 2, 2)) for v in verdicts if v.kept}
     noise_filter.between_level(verdicts, lambda part: [vectors[v.sample.file_name] for v in part])
     print(f"10,000 samples: {time.process_time() - began:.1f} s")
@@ -189,3 +190,39 @@ def test_thresholds_are_those_of_ten_starts(seed, low, high):
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-5)
     shuffled = np.random.default_rng(1).permutation(mixture(seed)).tolist()
     assert noise_filter.sequence_thresholds(shuffled).low == pytest.approx(low, abs=1e-5)
+
+
+def test_thresholds_of_each_class_from_its_own_scores():
+    low = group("a", scores=[10.0, 12.0, 40.0, 42.0, 60.0, 62.0, 80.0, 82.0])
+    high = group("b", scores=[90.0, 90.2, 93.0, 93.2, 95.0, 95.2, 97.0, 97.2], cls="CT-1")
+    shared, _ = noise_filter.within_level([*low, *high])
+    assert all(verdict.reason == "sequential_high" for verdict in high)  # published: the smooth class is gone
+    for verdict in (*low, *high):
+        verdict.reason = None
+    own, warnings = noise_filter.within_level([*low, *high], per_class=True)
+    assert set(shared) == {"all"} and set(own) == {"CT-0", "CT-1"} and not warnings
+    assert (own["CT-0"].low, own["CT-0"].high) == pytest.approx((26, 71))
+    assert (own["CT-1"].low, own["CT-1"].high) == pytest.approx((91.6, 96.1))
+    assert reasons(high) == ["sequential_low"] * 2 + [None] * 4 + ["sequential_high"] * 2
+    few = group("c", scores=[50.0, 51.0], cls="CT-234")
+    found, warnings = noise_filter.within_level([*low, *few], per_class=True)
+    assert (
+        found["CT-234"] is None and "class CT-234: fewer than 4" in warnings[0] and reasons(few) == [None] * 2
+    )
+
+
+def test_taken_back_are_those_that_passed_most_levels_and_lost_least():
+    a = group("a", losses=[0.5, 0.2, 0.1, 0.3, 0.4, 0.6])
+    order = ["unreadable", "semantic", "sequential_low", "similar", "copy"]
+    for verdict, reason in zip(
+        a, ["semantic", "semantic", "copy", "similar", "unreadable", None], strict=True
+    ):
+        verdict.reason = reason
+    warnings = noise_filter.readmit(a, 3, order)
+    assert [v.readmitted for v in a] == [None, "semantic", None, "similar", None, None]
+    assert [v.kept for v in a] == [False, True, False, True, False, True]
+    assert warnings == ["class CT-0: 2 dropped samples were taken back to keep 3"]
+    assert noise_filter.readmit(a, 3, order) == []
+    assert "only 4 of 9" in noise_filter.readmit(a, 9, order)[1]  # never a copy, never an unreadable one
+    table = counts(a)["CT-0"]
+    assert table["readmitted"] == 3 and table["kept"] == 4 and table["dropped_semantic"] == 2

@@ -1,0 +1,53 @@
+"""Which data set a folder of synthetic clips is of, where no flag says it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from augment.generation.plan import parse_file_name
+from ctrlgenaug import datasets
+from ctrlgenaug.datasets import DatasetSpec
+from ctrlgenaug.errors import UserError
+
+
+def data_set_of(
+    options: argparse.Namespace, folders: Sequence[str | Path], classifier: dict[str, Any] | None = None
+) -> DatasetSpec:
+    """The data set that the flags name, else the classifier's, else the one whose names and classes the clips have.
+
+    Args:
+        options: with the flags of `datasets.add_data_options`.
+        folders: of synthetic clips.
+        classifier: what its checkpoint says about it.
+
+    Returns:
+        the spec, with the classes that the clips' names tell where it knows none.
+
+    Raises:
+        UserError: an unknown data set.
+    """
+    names = [path.name for folder in folders for path in sorted(Path(folder).glob("*.mp4"))]
+    default = (classifier or {}).get("data_name") or _by_names(names) or datasets.DEFAULT
+    spec = datasets.chosen(options, default)
+    return spec.with_classes_of(names) if names else spec
+
+
+def _by_names(names: Sequence[str]) -> str | None:
+    """The registered data set that most of these files could be of; None where two fit alike."""
+    fitting = {name: sum(_fits(file, datasets.get(name)) for file in names) for name in datasets.data_names()}
+    best = max(fitting.values(), default=0)
+    found = [name for name, number in fitting.items() if number == best]
+    return found[0] if best and len(found) == 1 else None
+
+
+def _fits(file_name: str, spec: DatasetSpec) -> bool:
+    if not spec.classes:
+        return False
+    try:
+        spec.parse_clip(parse_file_name(file_name, spec).clip)
+    except UserError:
+        return False
+    return True

@@ -1,0 +1,326 @@
+"""The levels of the noise filter: what each asks, the reasons it gives, and where its numbers come from.
+
+A level is one entry of `LEVELS`. `noisy_data_filter.py` offers every entry under ``--levels``; the report, the tables
+and the record know its reasons.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from augment.classifiers.clip_items import Item
+from augment.classifiers.clips import fit_length
+from augment.quality import noise_filter, similarity
+from augment.quality.latents import LatentStore
+from augment.quality.noise_filter import Thresholds, Verdict
+from augment.quality.reading import ahead
+from augment.quality.vae_seq import RESULTS, vae_seq
+from ctrlgenaug.datasets import DatasetSpec
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.plain_data import read_json
+from ctrlgenaug.video import read_video
+
+# clips (F, H, W) uint8 -> logits (N, classes)
+ScoreClips = Callable[[Iterable[np.ndarray]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class FilterSettings:
+    """How strict the filter is.
+
+    Attributes:
+        alpha: the semantic level's factor on a group's mean loss.
+        inter_threshold: the between level's similarity, at most 1.
+        levels: which levels are asked.
+        link: hard links instead of copies.
+        thresholds: of the within level, ``global`` (from all scores, as published) or ``per_class``.
+        keep_at_least: samples of a class that are kept whatever the levels say.
+        copy_quantile: of the distances between training clips of different patients, below which a sample is a copy.
+    """
+
+    alpha: float = 1.0
+    inter_threshold: float = 0.98
+    levels: tuple[str, ...] = ("semantic", "within", "between")
+    link: bool = False
+    thresholds: str = "global"
+    keep_at_least: int = 0
+    copy_quantile: float = 0.01
+
+    def __post_init__(self) -> None:
+        for level in self.levels:
+            if level not in LEVELS:
+                raise UserError(f"{level!r} is not a level", f"Known: {', '.join(LEVELS)}")
+        if not self.alpha > 0:
+            raise UserError(f"--alpha {self.alpha} is not positive", "The method uses 1.0")
+        if not 0 < self.inter_threshold <= 1:
+            hint = "; 98 in the official code means 0.98" if self.inter_threshold > 1 else ""
+            raise UserError(
+                f"--inter_threshold {self.inter_threshold} is not in (0, 1]{hint}", "The method uses 0.98"
+            )
+        if self.keep_at_least < 0:
+            raise UserError(f"--keep_at_least {self.keep_at_least} is negative", "Give a number of clips")
+        if not 0 < self.copy_quantile < 1:
+            raise UserError(f"--copy_quantile {self.copy_quantile} is not in (0, 1)", "Use e.g. 0.01")
+
+
+@dataclass
+class Evidence:
+    """What levels decide on.
+
+    Attributes:
+        folder: the synthetic clips.
+        spec: their data set.
+        verdicts: of every sample, in order of clip, class and seed; levels set their ``reason``.
+        settings: see `FilterSettings`.
+        store: latents, with the settings that VAE-Seq used.
+        score_clips: the classifier; None without it.
+        real: the training clips; none without them.
+        scores_dir: where VAE-Seq's results are.
+        thresholds: of the within level, by class or under ``all``, where it was asked.
+    """
+
+    folder: Path
+    spec: DatasetSpec
+    verdicts: list[Verdict]
+    settings: FilterSettings
+    store: LatentStore
+    score_clips: ScoreClips | None = None
+    real: Sequence[Item] = ()
+    scores_dir: Path | None = None
+    thresholds: dict[str, Thresholds | None] = field(default_factory=dict)
+
+    @property
+    def standing(self) -> list[Verdict]:
+        """The samples that no level has dropped yet."""
+        return [verdict for verdict in self.verdicts if verdict.kept]
+
+    def path(self, verdict: Verdict) -> Path:
+        """A sample's file."""
+        return self.folder / verdict.sample.file_name
+
+    def frames(self, verdicts: Sequence[Verdict], title: str) -> Iterator[tuple[Verdict, np.ndarray]]:
+        """The samples that can be read, with their frames (F, H, W) uint8; the others are dropped as unreadable."""
+        decoded = ahead(_decode, [self.path(verdict) for verdict in verdicts], depth=8)
+        bar = tqdm(decoded, total=len(verdicts), desc=title, unit="clip", mininterval=2, file=sys.stderr)
+        for verdict, frames in zip(verdicts, bar, strict=True):
+            if frames is None:
+                verdict.reason = noise_filter.UNREADABLE
+            else:
+                yield verdict, frames
+
+
+def _decode(path: Path) -> np.ndarray | None:
+    try:
+        return read_video(path)
+    except UserError:
+        return None
+
+
+@dataclass(frozen=True)
+class Level:
+    """One question of the filter.
+
+    Attributes:
+        name: in ``--levels``.
+        reasons: the reasons that it gives, each with what it means.
+        judge: drops samples among ``evidence.standing`` by setting their ``reason``; returns warnings.
+    """
+
+    name: str
+    reasons: dict[str, str]
+    judge: Callable[[Evidence], list[str]]
+
+
+LEVELS: dict[str, Level] = {}
+
+
+def register(level: Level) -> Level:
+    """Adds a level; levels are asked in the order of their registration."""
+    LEVELS[level.name] = level
+    return level
+
+
+def reasons() -> dict[str, str]:
+    """Every reason against a sample, in the order in which the levels ask, with what it means."""
+    found = {noise_filter.UNREADABLE: "the video cannot be read"}
+    for level in LEVELS.values():
+        found |= level.reasons
+    return found
+
+
+# --- semantic ---------------------------------------------------------------------------------------------------
+
+
+def _semantic(evidence: Evidence) -> list[str]:
+    if evidence.score_clips is None:
+        raise UserError("the semantic level needs a classifier", "Give --classifier_checkpoint")
+    readable: list[Verdict] = []
+
+    def clips() -> Iterator[np.ndarray]:
+        for verdict, frames in evidence.frames(evidence.verdicts, "classifier"):
+            readable.append(verdict)
+            yield frames
+
+    logits = np.asarray(evidence.score_clips(clips()))
+    spec = evidence.spec
+    if readable and logits.shape != (len(readable), len(spec.classes)):
+        raise UserError(
+            f"the classifier gives {logits.shape[-1]} classes, {spec.data_name} has {len(spec.classes)}",
+            "Check --classifier_checkpoint and --data_name",
+        )
+    labels = [spec.class_id(verdict.sample.cls) for verdict in readable]
+    if readable:
+        for verdict, loss in zip(readable, noise_filter.cross_entropy(logits, labels), strict=True):
+            verdict.loss = float(loss)
+    return noise_filter.semantic_level(evidence.verdicts, evidence.settings.alpha)
+
+
+register(
+    Level(
+        "semantic",
+        {noise_filter.SEMANTIC: "the classifier's loss is above alpha times its group's mean"},
+        _semantic,
+    )
+)
+
+
+# --- sequential, within a clip ----------------------------------------------------------------------------------
+
+
+def _within(evidence: Evidence) -> list[str]:
+    warnings, ordered = _add_scores(evidence)
+    evidence.thresholds, more = noise_filter.within_level(
+        ordered, per_class=evidence.settings.thresholds == "per_class"
+    )
+    return warnings + more
+
+
+def _add_scores(evidence: Evidence) -> tuple[list[str], list[Verdict]]:
+    """VAE-Seq from the results file; what it lacks is computed now.
+
+    Returns:
+        warnings, and the samples in the order of the results file: the published filter's k-means sees them so.
+    """
+    path = (evidence.scores_dir or evidence.folder) / f"{RESULTS}.json"
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise UserError("is not a list of file name and score", "Run VAE-Seq.py again", path)
+    for verdict in evidence.verdicts:
+        score = found.get(verdict.sample.file_name)
+        if isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score):
+            verdict.vae_seq = float(score)
+    missing = [v for v in evidence.verdicts if v.vae_seq is None and v.reason != noise_filter.UNREADABLE]
+    videos = [evidence.path(verdict) for verdict in missing]
+    for verdict, (_, latents) in zip(missing, evidence.store.stream(videos), strict=True):
+        if isinstance(latents, UserError):
+            verdict.reason = verdict.reason or noise_filter.UNREADABLE
+        else:
+            verdict.vae_seq = vae_seq(latents)
+    place = {name: number for number, name in enumerate(found)}
+    ordered = sorted(evidence.verdicts, key=lambda verdict: place.get(verdict.sample.file_name, len(place)))
+    said = f"{len(missing)} samples are not in {path.name}: their scores were computed now (or could not be)"
+    return [said] if missing else [], ordered
+
+
+register(
+    Level(
+        "within",
+        {
+            noise_filter.NO_SCORE: "it has no VAE-Seq",
+            noise_filter.JUMPY: "its VAE-Seq is below the lower threshold: frames do not belong together",
+            noise_filter.STATIC: "its VAE-Seq is above the upper threshold: frames hardly differ",
+        },
+        _within,
+    )
+)
+
+
+# --- sequential, between clips ----------------------------------------------------------------------------------
+
+
+def _between(evidence: Evidence) -> list[str]:
+    asked = len(evidence.standing)
+    with tqdm(total=asked, desc="similarity", unit="clip", mininterval=2, file=sys.stderr) as bar:
+
+        def latents_of(group: Sequence[Verdict]) -> Iterator[np.ndarray | None]:
+            for _, item in evidence.store.stream([evidence.path(verdict) for verdict in group]):
+                bar.update()
+                yield None if isinstance(item, UserError) else item
+
+        noise_filter.between_level(evidence.verdicts, latents_of, evidence.settings.inter_threshold)
+    return []
+
+
+register(
+    Level("between", {noise_filter.SIMILAR: "it resembles a sample of its group that is kept"}, _between)
+)
+
+
+# --- copies of training clips -----------------------------------------------------------------------------------
+
+
+def _copies(evidence: Evidence) -> list[str]:
+    if not evidence.real:
+        raise UserError("the level copies needs the training clips", "Give --real")
+    paths = [item.path for item in evidence.real]
+    real_store = evidence.store.for_folder(paths[0].parent)
+    real_good, real = _described(paths, real_store, evidence.spec, "training clips")
+    judged = evidence.standing
+    good, made = _described([evidence.path(v) for v in judged], evidence.store, evidence.spec, "copies")
+    for index, verdict in enumerate(judged):
+        if index not in good:
+            verdict.reason = noise_filter.UNREADABLE
+    judged, patients = evidence.standing, [evidence.real[index].patient for index in real_good]
+    nearest = {}
+    for space, distances in (("pixel", similarity.pixel_distances), ("latent", similarity.cosine_distances)):
+        if not judged:
+            return []
+        among = distances(real[space], real[space])
+        quantile = evidence.settings.copy_quantile
+        found = similarity.nearest_real(distances(made[space], real[space]), among, patients, quantile)
+        if found is None:
+            return ["fewer than two training patients: the copies level kept everything"]
+        nearest[space] = found
+    noise_filter.copies_level(judged, nearest, [paths[index].name for index in real_good])
+    return []
+
+
+def _described(
+    paths: Sequence[Path], store: LatentStore, spec: DatasetSpec, title: str
+) -> tuple[list[int], dict[str, np.ndarray]]:
+    """Positions of the clips that can be read; their thumbnails (``pixel``) and latents (``latent``), of one length."""
+    good, thumbnails, latents = [], [], []
+    bar = tqdm(
+        ahead(_decode, paths, depth=8),
+        total=len(paths),
+        desc=title,
+        unit="clip",
+        mininterval=2,
+        file=sys.stderr,
+    )
+    for index, frames in enumerate(bar):
+        found = None if frames is None else store.of_clips([paths[index]], [frames])[0]
+        if frames is None or found is None or isinstance(found, UserError):
+            continue
+        good.append(index)
+        thumbnails.append(fit_length(similarity.thumbnail(frames), spec.required_clip_num))
+        latents.append(fit_length(found, spec.required_clip_num))
+    if not good:
+        return [], {"pixel": np.zeros((0, 1, 1)), "latent": np.zeros((0, 1, 1))}
+    return good, {"pixel": np.stack(thumbnails), "latent": np.stack(latents)}
+
+
+register(
+    Level(
+        "copies",
+        {noise_filter.COPY: "it is nearer to a training clip than training clips of different patients are"},
+        _copies,
+    )
+)
