@@ -157,8 +157,8 @@ def within_level(
         if verdict.vae_seq is not None:
             found.append(verdict.vae_seq)
     thresholds = {key: sequence_thresholds(values) for key, values in scores.items()}
-    for key, found in thresholds.items():
-        if found is None:
+    for key, cut in thresholds.items():
+        if cut is None:
             where = f"class {key}: " if per_class else ""
             warnings.append(
                 f"{where}fewer than {CLUSTERS} distinct VAE-Seq values: the within level kept everything"
