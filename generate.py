@@ -6,6 +6,8 @@ import argparse
 import os
 
 from augment.generation import arguments, plan
+from cond2img.guidance import Guidance
+from cond2img.sampling import DTYPES, NOISES, SOLVERS, Sampling
 from ctrlgenaug import datasets, steps
 from ctrlgenaug.errors import UserError
 
@@ -78,7 +80,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument(
         "--scheduler",
-        choices=("ddim", "dpmsolver++", "unipc"),
+        choices=SOLVERS,
         default="ddim",
         help="(default: %(default)s, the method's)",
     )
@@ -92,19 +94,40 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="timesteps, of 0 to 999, with guidance; outside, a step costs half (default: all)",
     )
     sampling.add_argument(
+        "--class_contrast",
+        type=float,
+        default=0.0,
+        metavar="W",
+        help="also guide away from the other classes, where the class is followed too weakly: 2 is a good start; "
+        "a step costs one branch more for each other class (default: 0, off, as published)",
+    )
+    sampling.add_argument(
         "--noise",
-        choices=("shared", "own"),
+        choices=NOISES,
         default="shared",
         help="initial noise: shared by all clips with the same seed, as published, or each sample's own, "
         "for variety where conditions steer weakly (default: %(default)s)",
     )
     sampling.add_argument(
         "--dtype",
-        choices=("float32", "float16", "bfloat16"),
+        choices=DTYPES,
         default="float32",
         help="(default: %(default)s)",
     )
     sampling.add_argument("--compile", action="store_true", help="compile the UNet first")
+
+
+def sampling_of(options: argparse.Namespace) -> Sampling:
+    """The sampling that the flags ask for."""
+    interval = options.guidance_interval and tuple(options.guidance_interval)
+    return Sampling(
+        solver=options.scheduler,
+        num_inference_steps=options.num_inference_steps,
+        guidance=Guidance(options.guidance_scale, interval, options.class_contrast),
+        noise=options.noise,
+        dtype=options.dtype,
+        compiled=options.compile,
+    )
 
 
 def add_running(parser: argparse.ArgumentParser) -> None:
@@ -163,13 +186,7 @@ def main() -> int:
         conditions=arguments.parse_conditions(options.user_defined_conditions),
         text=options.text,
         vae_path=options.vae_path,
-        scheduler=options.scheduler,
-        num_inference_steps=options.num_inference_steps,
-        guidance_scale=options.guidance_scale,
-        noise=options.noise,
-        guidance_interval=options.guidance_interval and tuple(options.guidance_interval),
-        dtype=options.dtype,
-        compile_unet=options.compile,
+        sampling=sampling_of(options),
         num_frames=options.num_frames,
         devices=tuple(arguments.parse_devices(options.device_id_list)) if options.device_id_list else (),
         batch_size=options.batch_size,

@@ -13,9 +13,8 @@ import argparse
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -27,7 +26,9 @@ from augment.generation.plan import Sample
 from augment.generation.synthesiser import SequenceSynthesiser
 from augment.quality.latents import LatentStore
 from augment.quality.vae_seq import score_videos
+from cond2img.guidance import Guidance
 from cond2img.models import load_vae
+from cond2img.sampling import Sampling
 from cond2video.model_folder import find_model_folder
 from ctrlgenaug import datasets
 from ctrlgenaug.video import write_mp4
@@ -39,36 +40,35 @@ INTERVAL = (200, 800)
 class Setting:
     """A row of the table."""
 
-    solver: str
-    steps: int
-    scale: float = 7.5
-    further: dict[str, Any] = field(default_factory=dict)
+    sampling: Sampling
     seed_shift: int = 0
 
     @property
     def title(self) -> str:
-        guidance = "none" if self.scale == 1 else f"{self.scale:g}"
-        if "guidance_interval" in self.further:
-            guidance += " in {}-{}".format(*self.further["guidance_interval"])
-        name = f"{self.solver} | {self.steps} | {guidance} | {self.further.get('dtype', 'float32')}"
+        sampling, guidance = self.sampling, self.sampling.guidance
+        shown = f"{guidance.scale:g}" if guidance.is_free else "none"
+        if guidance.interval:
+            shown += " in {}-{}".format(*guidance.interval)
+        name = f"{sampling.solver} | {sampling.num_inference_steps} | {shown} | {sampling.dtype}"
         return f"{name}, one seed to another" if self.seed_shift else name
 
 
 def settings(scale: float) -> list[Setting]:
     """The rows; the first is what the others are compared with."""
-    within = {"guidance_interval": INTERVAL}
+    everywhere, within = Guidance(scale), Guidance(scale, INTERVAL)
+    quick = Sampling("unipc", 20, everywhere)
     return [
-        Setting("ddim", 200, scale),
-        Setting("ddim", 50, scale),
-        Setting("dpmsolver++", 50, scale),
-        Setting("dpmsolver++", 20, scale),
-        Setting("unipc", 50, scale),
-        Setting("unipc", 20, scale),
-        Setting("unipc", 20, scale, seed_shift=1),
-        Setting("unipc", 20, scale, {"dtype": "bfloat16"}),
-        Setting("unipc", 20, scale, within),
-        Setting("unipc", 20, 1),
-        Setting("ddim", 200, scale, within),
+        Setting(Sampling("ddim", 200, everywhere)),
+        Setting(Sampling("ddim", 50, everywhere)),
+        Setting(Sampling("dpmsolver++", 50, everywhere)),
+        Setting(Sampling("dpmsolver++", 20, everywhere)),
+        Setting(Sampling("unipc", 50, everywhere)),
+        Setting(quick),
+        Setting(quick, seed_shift=1),
+        Setting(replace(quick, dtype="bfloat16")),
+        Setting(replace(quick, guidance=within)),
+        Setting(replace(quick, guidance=Guidance(1))),
+        Setting(Sampling("ddim", 200, within)),
     ]
 
 
@@ -106,10 +106,7 @@ def main() -> None:
             spec.data_name,
             str(home),
             ("image_condition", "motion_condition"),
-            scheduler=setting.solver,
-            num_inference_steps=setting.steps,
-            guidance_scale=setting.scale,
-            **setting.further,
+            sampling=setting.sampling,
         )
         samples = [
             Sample(clip.name, clip.cls, 66 + place + len(chosen) * setting.seed_shift)

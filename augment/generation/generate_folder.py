@@ -9,7 +9,7 @@ import difflib
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from augment.generation.arguments import share_devices
 from augment.generation.fill_folder import Work, draw_contact_sheets, fill_folder
 from augment.generation.plan import Sample, folder_name, take_shard
 from augment.generation.workers import Synthesiser
+from cond2img.sampling import Sampling
 from cond2video.model_folder import ModelFolder, find_model_folder, trained_with_text
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
@@ -39,9 +40,8 @@ class Request:
         text: ``auto``, ``none``, ``metadata``, or the prompt of all samples.
         devices: device names; empty means all GPUs, else the CPU.
         num_workers: processes a device, or None.
+        sampling: solver, guidance, noise, precision.
         num_frames: F where no motion field tells, or None.
-        guidance_interval: (low, high) timesteps with guidance; None: all.
-        noise: ``shared`` or ``own``, see `augment.generation.plan.Sample.noise_seed`.
         output_dir: the folder, or None for the method's name below ``model_path``.
     """
 
@@ -51,13 +51,7 @@ class Request:
     conditions: tuple[str, ...] = ("image_condition", "motion_condition")
     text: str = "auto"
     vae_path: str | None = None
-    scheduler: str = "ddim"
-    num_inference_steps: int = 200
-    guidance_scale: float = 7.5
-    guidance_interval: tuple[float, float] | None = None
-    noise: str = "shared"
-    dtype: str = "float32"
-    compile_unet: bool = False
+    sampling: Sampling = field(default_factory=Sampling)
     num_frames: int | None = None
     devices: tuple[str, ...] = ()
     batch_size: int = 4
@@ -67,7 +61,6 @@ class Request:
 
     def __post_init__(self) -> None:
         for name, least in (
-            ("num_inference_steps", 1),
             ("batch_size", 1),
             ("num_workers", 1),
             ("num_frames", 2),
@@ -80,9 +73,6 @@ class Request:
             raise UserError(
                 f"--text {self.text!r} is no prompt", f"Did you mean {near[0] if near else 'none'}?"
             )
-        if self.guidance_interval and not 0 <= self.guidance_interval[0] <= self.guidance_interval[1]:
-            low, high = self.guidance_interval
-            raise UserError(f"--guidance_interval {low:g} {high:g} is no interval", "Give e.g. 200 800")
 
     @property
     def prompt(self) -> str | None:
@@ -115,17 +105,10 @@ def generate_folder(
         "split": request.split,
         "conditions": conditions,
         "model": model.fingerprints(),
-        "scheduler": request.scheduler,
-        "num_inference_steps": request.num_inference_steps,
-        "guidance_scale": request.guidance_scale,
-        "dtype": request.dtype,
+        **request.sampling.settings(),
         "num_frames": request.num_frames or spec.required_clip_num,
         "lossless": request.lossless,
-        # None where not asked for, as in folders that were made before these flags
-        "guidance_interval": request.guidance_interval,
         "prompt_of_all": request.prompt,
-        "noise": None if request.noise == "shared" else request.noise,
-        "compiled": request.compile_unet or None,  # rounds differently
     }
     arguments = {
         "model_path": str(Path(request.model_path).resolve()),
@@ -133,11 +116,8 @@ def generate_folder(
         "data_name": spec.data_name,
         "home": str(spec.home_in(request.data_root).resolve()),
         "conditions": conditions,
-        "compile_unet": request.compile_unet,
+        "sampling": request.sampling,
         "num_frames": request.num_frames,
-        "guidance_interval": request.guidance_interval,
-        "noise": request.noise,
-        **{key: settings[key] for key in ("scheduler", "num_inference_steps", "guidance_scale", "dtype")},
     }
     own = take_shard(samples, *shard)
     devices = _places(request, model, len(own))

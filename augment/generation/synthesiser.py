@@ -15,7 +15,8 @@ import transformers
 from augment.generation.plan import Sample
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
-from cond2img.pipelines.denoising import Guidance, make_scheduler, to_uint8
+from cond2img.pipelines.denoising import make_scheduler, to_uint8
+from cond2img.sampling import Sampling
 from cond2video.model_folder import find_model_folder
 from cond2video.models import UNet3DMultiConditionModel
 from cond2video.pipelines import GenVideoPipeline
@@ -30,7 +31,6 @@ PUBLISHED_NAMES = {
     "motion_condition": "motion_field",
     "text_condition": "text",
 }
-DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class SequenceSynthesiser:
@@ -47,13 +47,7 @@ class SequenceSynthesiser:
         home: the data set's home folder, for the conditions.
         conditions: which of ``image_condition``, ``motion_condition``, ``text_condition`` to use.
         vae_path: another VAE folder than the model's.
-        scheduler: a key of `cond2img.pipelines.denoising.SOLVERS`.
-        num_inference_steps: denoising steps.
-        guidance_scale: classifier-free guidance; 1 is none.
-        guidance_interval: (low, high) timesteps with guidance, of 0 to 999; None: all.
-        noise: ``shared`` or ``own``, see `Sample.noise_seed`.
-        dtype: a key of `DTYPES`.
-        compile_unet: compile the UNet (seconds to minutes at the start, faster steps afterwards).
+        sampling: solver, guidance, noise, precision; None: the method's.
         num_frames: F where the clip has no motion field to tell; None is the data set's.
 
     Raises:
@@ -69,23 +63,13 @@ class SequenceSynthesiser:
         conditions: Sequence[str],
         *,
         vae_path: str | None = None,
-        scheduler: str = "ddim",
-        num_inference_steps: int = 200,
-        guidance_scale: float = 7.5,
-        guidance_interval: tuple[float, float] | None = None,
-        noise: str = "shared",
-        dtype: str = "float32",
-        compile_unet: bool = False,
+        sampling: Sampling | None = None,
         num_frames: int | None = None,
     ) -> None:
         self.spec, self.home, self.conditions = datasets.get(data_name), Path(home), tuple(conditions)
         _quieten()
         self.device = _usable(device)
-        self.num_frames, self.noise = num_frames, noise
-        self._settings = {
-            "num_inference_steps": num_inference_steps,
-            "guidance": Guidance(guidance_scale, guidance_interval),
-        }
+        self.num_frames, self.sampling = num_frames, sampling or Sampling()
         folder = find_model_folder(model_path, data_name, vae_path)
         unet = UNet3DMultiConditionModel.from_trained_3d(folder.unet)
         _check_classes(unet, self.spec, folder.unet)
@@ -94,10 +78,10 @@ class SequenceSynthesiser:
         self.has_motion_branch = bool(unet.config.motion_condition)
         vae = load_vae(folder.vae)
         for part in (unet, vae, encoder):
-            part.eval().requires_grad_(False).to(self.device, DTYPES[dtype])
-        if compile_unet:
+            part.eval().requires_grad_(False).to(self.device, getattr(torch, self.sampling.dtype))
+        if self.sampling.compiled:
             unet.compile()
-        self.pipeline = GenVideoPipeline(vae, unet, make_scheduler(scheduler), encoder, tokenizer)
+        self.pipeline = GenVideoPipeline(vae, unet, make_scheduler(self.sampling.solver), encoder, tokenizer)
         self.pipeline.set_progress_bar_config(disable=True)
 
     def load(self, sample: Sample) -> ClipConditions:
@@ -135,9 +119,11 @@ class SequenceSynthesiser:
             (conditions[0].num_frames, datasets.IMAGE_SIZE, datasets.IMAGE_SIZE),
             # drawn on the CPU, so that every device starts from the same noise
             generator=[
-                torch.Generator("cpu").manual_seed(sample.noise_seed(self.noise)) for sample in samples
+                torch.Generator("cpu").manual_seed(sample.noise_seed(self.sampling.noise))
+                for sample in samples
             ],
-            **self._settings,
+            num_inference_steps=self.sampling.num_inference_steps,
+            guidance=self.sampling.guidance,
         )
         return to_uint8(frames)  # (B, F, H, W)
 

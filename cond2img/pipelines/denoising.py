@@ -1,10 +1,11 @@
-"""What the image and the sequence pipeline share: text, noise, the guided denoising loop, decoding."""
+"""What the image and the sequence pipeline share: text, noise, the denoising loop, decoding."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import diffusers
@@ -16,6 +17,7 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 from torch import Tensor
 
+from cond2img.guidance import Guidance
 from cond2img.models.conditioning import Conditioning
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
@@ -65,26 +67,6 @@ def make_scheduler(solver: str = "ddim") -> Any:
         raise UserError(f"there is no solver {solver!r}", f"Choose one of {', '.join(SOLVERS)}")
     name, fields = SOLVERS[solver]
     return getattr(diffusers, name)(**TRAINING_SCHEDULE, **fields)
-
-
-@dataclass
-class Guidance:
-    """Classifier-free guidance: noise = unconditional + scale * (conditional - unconditional).
-
-    Args:
-        scale: 1 or less: no guidance, one branch only.
-        interval: (low, high) timesteps, both included, outside of which the conditional branch runs alone;
-            None: guidance at every step.
-    """
-
-    scale: float
-    interval: tuple[float, float] | None = None
-
-    def is_on(self, timestep: float) -> bool:
-        """Whether both branches are needed at ``timestep``."""
-        if self.scale <= 1:
-            return False
-        return self.interval is None or self.interval[0] <= timestep <= self.interval[1]
 
 
 class GuidedPipeline(DiffusionPipeline):
@@ -137,7 +119,7 @@ class GuidedPipeline(DiffusionPipeline):
         texts: Sequence[str],
         prompt_embeds: Tensor | None,
         negative_prompt_embeds: Tensor | None,
-        guided: bool,
+        guidance: Guidance,
     ) -> tuple[Tensor, Tensor | None]:
         """Text tokens (B, T, D) of the conditional and, where there is one, the unconditional branch."""
 
@@ -150,10 +132,10 @@ class GuidedPipeline(DiffusionPipeline):
         if prompt_embeds is None:
             distinct = list(dict.fromkeys(texts))
             prompt_embeds = self.encode_prompt(distinct)[[distinct.index(text) for text in texts]]
-        if guided and negative_prompt_embeds is None:
+        if guidance.is_free and negative_prompt_embeds is None:
             negative_prompt_embeds = self.encode_prompt("")
         text = of_batch("prompt_embeds", prompt_embeds)
-        if not guided:
+        if not guidance.is_free:
             return text, None
         return text, of_batch("negative_prompt_embeds", negative_prompt_embeds)
 
@@ -191,24 +173,26 @@ class GuidedPipeline(DiffusionPipeline):
         self,
         conditions: ClipConditionsBatch,
         frames: int,
+        guidance: Guidance,
         with_text: Tensor,
         without_text: Tensor | None,
     ) -> Conditioning:
-        """Encodes ``conditions``, with guidance behind their unconditional twin, for the UNet.
+        """Encodes ``conditions`` for the UNet, behind those of guidance's other branches.
 
         Args:
             conditions: of B samples.
             frames: F.
+            guidance: says which branches there are.
             with_text: (B, T, D) tokens of their texts.
             without_text: (B, T, D) tokens of the unconditional branch; None: no guidance.
         """
         conditions = conditions.to(self._execution_device, self.unet.dtype)
-        text = with_text
+        branches = guidance.branches(conditions, self.unet.config.num_class_embeds)
+        texts = [with_text] * len(branches)
         if without_text is not None:
-            conditions = conditions.unconditional().followed_by(conditions)
-            text = torch.cat([without_text, with_text])
-        text = text.to(self._execution_device, self.unet.dtype)
-        return self.unet.condition(text, conditions, frames)
+            texts[0] = without_text
+        text = torch.cat(texts).to(self._execution_device, self.unet.dtype)
+        return self.unet.condition(text, reduce(ClipConditionsBatch.followed_by, branches), frames)
 
     # ------------------------------------------------------------------------------------ sampling
 
@@ -241,14 +225,15 @@ class GuidedPipeline(DiffusionPipeline):
 
         Args:
             latents: noise, (B, F, 4, h, w) float32.
-            conditions: of 2B samples, the unconditional half first, if there is guidance; else of B.
+            conditions: of all branches of guidance, B samples each, the conditional branch last.
             guidance: how strong, and when.
             steps: number of steps.
             generator: for schedulers that add noise.
             callback: called after every step with (pipeline, step, timestep, {"latents": (B, 4, F, h, w)}).
         """
         batch = len(latents)
-        conditional = conditions.last(batch) if guidance.scale > 1 else conditions
+        branches = conditions.batch // batch
+        conditional = conditions.last(batch) if branches > 1 else conditions
         # The scheduler's own timesteps stay on the CPU: looking a number up there must not wait for the GPU.
         self.scheduler.set_timesteps(steps, device="cpu")
         timesteps = self.scheduler.timesteps
@@ -260,13 +245,11 @@ class GuidedPipeline(DiffusionPipeline):
             for step, timestep in enumerate(timesteps):
                 x = self.scheduler.scale_model_input(latents, timestep)
                 if guidance.is_on(float(timestep)):
-                    without, with_conditions = self._noise(
-                        torch.cat([x, x]), on_device[step], conditions
-                    ).chunk(2)
-                    noise = without + guidance.scale * (with_conditions - without)
+                    predicted = self._predict(torch.cat([x] * branches), on_device[step], conditions)
+                    predicted = guidance.combine(predicted.chunk(branches))
                 else:
-                    noise = self._noise(x, on_device[step], conditional)
-                latents = self.scheduler.step(noise, timestep, latents, **extra).prev_sample
+                    predicted = self._predict(x, on_device[step], conditional)
+                latents = self.scheduler.step(predicted, timestep, latents, **extra).prev_sample
                 if callback is not None:
                     shown = {"latents": latents.transpose(1, 2)}
                     changed = callback(self, step, int(timestep), shown) or {}
@@ -274,10 +257,10 @@ class GuidedPipeline(DiffusionPipeline):
                 progress.update()
         return latents
 
-    def _noise(self, latents: Tensor, timestep: Tensor, conditions: Conditioning) -> Tensor:
+    def _predict(self, latents: Tensor, timestep: Tensor, conditions: Conditioning) -> Tensor:
         """The UNet's prediction for (B, F, 4, h, w) latents, in the same shape, float32."""
-        noise = self.unet(latents.flatten(0, 1), timestep, conditions=conditions).sample
-        return noise.float().unflatten(0, latents.shape[:2])
+        predicted = self.unet(latents.flatten(0, 1), timestep, conditions=conditions).sample
+        return predicted.float().unflatten(0, latents.shape[:2])
 
     @torch.no_grad()
     def decode(self, latents: Tensor, pictures_at_once: int = 8) -> Tensor:
@@ -329,15 +312,13 @@ class GuidedPipeline(DiffusionPipeline):
         """
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type is {output_type!r}, must be one of {', '.join(OUTPUT_TYPES)}")
-        guidance = guidance or Guidance(7.5)
+        guidance = guidance or Guidance()
         frames, height, width = size
         shape = (len(conditions), self.unet.config.in_channels, frames)
         shape += (height // self.vae_scale_factor, width // self.vae_scale_factor)
-        with_text, without_text = self._text(
-            conditions.text, prompt_embeds, negative_prompt_embeds, guided=guidance.scale > 1
-        )
+        with_text, without_text = self._text(conditions.text, prompt_embeds, negative_prompt_embeds, guidance)
         self.unet.to(memory_format=torch.channels_last)  # does nothing if it is so already
-        encoded = self._condition(conditions, frames, with_text, without_text)
+        encoded = self._condition(conditions, frames, guidance, with_text, without_text)
         noise = self._initial_latents(shape, generator, latents).transpose(1, 2)  # (B, F, 4, h, w)
         result = self._denoise(noise, encoded, guidance, num_inference_steps, generator, callback)
         result = result.transpose(1, 2) if output_type == "latent" else self._pictures(result, output_type)

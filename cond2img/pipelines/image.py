@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cond2img.pipelines.denoising import Callback, Generators, Guidance, GuidedPipeline, PictureOutput
+from cond2img.guidance import Guidance
+from cond2img.pipelines.denoising import Callback, Generators, GuidedPipeline, PictureOutput
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 
 
@@ -33,6 +34,7 @@ class GenImagePipeline(GuidedPipeline):
         output_type: str = "np",
         callback_on_step_end: Callback | None = None,
         guidance_interval: tuple[float, float] | None = None,
+        class_contrast: float = 0.0,
         return_dict: bool = True,
     ) -> PictureOutput | tuple[Any]:
         """Generates one image a class label.
@@ -51,6 +53,7 @@ class GenImagePipeline(GuidedPipeline):
             output_type: "np", "pt", "pil" or "latent".
             callback_on_step_end: called with (pipeline, step, timestep, {"latents": ...}); may return new latents.
             guidance_interval: (low, high) timesteps with guidance, of 0 to 999; None: all.
+            class_contrast: guidance away from the other classes; 0: none. See `Guidance`.
             return_dict: False returns a tuple.
 
         Raises:
@@ -65,7 +68,7 @@ class GenImagePipeline(GuidedPipeline):
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
             num_inference_steps=num_inference_steps,
-            guidance=Guidance(guidance_scale, guidance_interval),
+            guidance=Guidance(guidance_scale, guidance_interval, class_contrast),
             generator=generator,
             latents=None if latents is None else latents.unsqueeze(2),
             callback=_without_frames(callback_on_step_end),

@@ -12,8 +12,9 @@ from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
 
+from cond2img.guidance import Guidance
 from cond2img.models.conditioning import number_points
-from cond2img.pipelines.denoising import Callback, Generators, Guidance, GuidedPipeline
+from cond2img.pipelines.denoising import Callback, Generators, GuidedPipeline
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 
 
@@ -53,6 +54,7 @@ class GenVideoPipeline(GuidedPipeline):
         output_type: str = "np",
         callback_on_step_end: Callback | None = None,
         guidance_interval: tuple[float, float] | None = None,
+        class_contrast: float = 0.0,
         return_dict: bool = True,
     ) -> SequenceOutput | tuple[Any]:
         """Generates one sequence a class label.
@@ -75,6 +77,7 @@ class GenVideoPipeline(GuidedPipeline):
             output_type: "np", "pt", "pil" or "latent".
             callback_on_step_end: called with (pipeline, step, timestep, {"latents": ...}); may return new latents.
             guidance_interval: (low, high) timesteps with guidance, of 0 to 999; None: all.
+            class_contrast: guidance away from the other classes; 0: none. See `Guidance`.
             return_dict: False returns a tuple.
 
         Raises:
@@ -95,7 +98,7 @@ class GenVideoPipeline(GuidedPipeline):
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
             num_inference_steps=num_inference_steps,
-            guidance=Guidance(guidance_scale, guidance_interval),
+            guidance=Guidance(guidance_scale, guidance_interval, class_contrast),
             generator=generator,
             latents=latents,
             callback=callback_on_step_end,

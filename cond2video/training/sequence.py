@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from cond2img.pipelines.denoising import Guidance, make_scheduler
+from cond2img.guidance import Guidance
+from cond2img.pipelines.denoising import make_scheduler
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
 from cond2video.config import SequenceConfig
 from cond2video.data import LabelledClipData

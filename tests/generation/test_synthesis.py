@@ -7,6 +7,8 @@ import torch
 from augment.generation.generate_folder import Request, _with_text
 from augment.generation.plan import Sample
 from augment.generation.synthesiser import SequenceSynthesiser
+from cond2img.guidance import Guidance
+from cond2img.sampling import Sampling
 from cond2video.model_folder import trained_with_text
 from ctrlgenaug import datasets
 from ctrlgenaug.conditions.trajectories import save_tracks, track
@@ -18,14 +20,11 @@ BOTH = ("image_condition", "motion_condition")
 
 
 def synthesiser(world, conditions=BOTH, **settings):
-    settings = {
-        "num_inference_steps": 1,
-        "guidance_scale": 1.0,
-        **settings,
-    }  # without guidance: half the time
-    return SequenceSynthesiser(
-        "cpu", str(world / "model"), "MosMed", str(world / "MosMedData"), conditions, **settings
-    )
+    num_frames = settings.pop("num_frames", None)
+    # without guidance: half the time
+    sampling = Sampling(**{"num_inference_steps": 1, "guidance": Guidance(1.0), **settings})
+    places = str(world / "model"), "MosMed", str(world / "MosMedData")
+    return SequenceSynthesiser("cpu", *places, conditions, sampling=sampling, num_frames=num_frames)
 
 
 def frames(model, *samples):
@@ -87,10 +86,11 @@ def test_longer_and_shorter_clips(world):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"scheduler": "dpmsolver++"},
-        {"scheduler": "unipc"},
+        {"solver": "dpmsolver++"},
+        {"solver": "unipc"},
         {"dtype": "bfloat16"},
-        {"guidance_scale": 7.5},
+        {"guidance": Guidance(7.5)},
+        {"guidance": Guidance(7.5, class_contrast=2)},
     ],
 )
 def test_other_settings(world, settings):
@@ -107,7 +107,7 @@ def test_compiled_the_model_is_one_graph_and_says_the_same(world):
     latents, clips = [], []
     for compiled in (False, True):
         # without guidance, which would multiply the rounding
-        model = synthesiser(world, compile_unet=compiled, num_inference_steps=2)
+        model = synthesiser(world, compiled=compiled, num_inference_steps=2)
         decode = model.pipeline.decode
         model.pipeline.decode = lambda z, decode=decode: latents.append(z) or decode(z)
         clips.append(frames(model, SAMPLE)[0].astype(int))
@@ -118,7 +118,7 @@ def test_compiled_the_model_is_one_graph_and_says_the_same(world):
 
 def test_guidance_within_an_interval_of_noise_levels(world):
     whole, same, part = (
-        frames(synthesiser(world, guidance_scale=7.5, guidance_interval=interval), SAMPLE)[0]
+        frames(synthesiser(world, guidance=Guidance(7.5, interval)), SAMPLE)[0]
         for interval in (None, (0, 999), (600, 999))
     )
     assert np.array_equal(whole, same) and not np.array_equal(whole, part)

@@ -9,6 +9,7 @@ from golden_vectors import SMALL_UNET, SMALL_VAE, arr, difference, official_weig
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from cond2img.guidance import Guidance
 from cond2img.models import AutoencoderKL, UNet2DMultiConditionModel
 from cond2img.models.unet import UNetOutput
 from cond2img.pipelines import GenImagePipeline, make_scheduler, to_uint8
@@ -127,6 +128,63 @@ def test_guidance_is_its_formula(image):
     final = image.scheduler.final_alpha_cumprod
     expected = final.sqrt() * clean + (1 - final).sqrt() * predicted
     assert difference(got, expected) < 1e-5
+
+
+def test_class_contrast_is_its_formula(image):
+    """One step away from the mean of the other classes, on top of guidance; each branch computed separately."""
+    prior, noise = arr("prior", (1, 256, 16, 16)), arr("noise", (1, 4, 8, 8))
+    seen = []
+    image.unet.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[0]))
+    given = embeds(latents=noise, num_inference_steps=1, guidance_scale=3.0, class_contrast=2.0)
+    got = image([1], image_cond=prior, **given).images
+    assert seen == [4]  # unconditional, two other classes, conditional
+    timestep = image.scheduler.timesteps[0]
+
+    def predicted(class_id, shown):
+        labels = torch.tensor([class_id])
+        with torch.no_grad():
+            return image.unet(noise, timestep, EMPTY, image_cond=shown, class_labels=labels).sample
+
+    own, without = predicted(1, prior), predicted(1, torch.zeros_like(prior))
+    others = (predicted(0, prior) + predicted(2, prior)) / 2
+    combined = without + 3 * (own - without) + 2 * (own - others)
+    expected = image.scheduler.step(combined, timestep, noise).prev_sample
+    assert difference(got, expected) < 1e-5
+
+
+def test_class_contrast_alone_and_in_an_interval(image):
+    batches = []
+    image.unet.register_forward_pre_hook(lambda module, args: batches.append(args[0].shape[0]))
+    given = {"guidance_scale": 1.0, "guidance_interval": (200, 999), "class_contrast": 2.0}
+    prior = arr("prior", (2, 256, 16, 16))
+    both = image([0, 2], image_cond=prior, **embeds(generator=seeds(5, 6), **given)).images
+    assert batches == [6, 2]  # timesteps 501 and 1: three classes of two samples, then the samples' own alone
+    alone = image([2], image_cond=prior[1:], **embeds(generator=seeds(6), **given)).images
+    assert difference(both[1:], alone) < 1e-5  # each sample against the classes that are others to it
+    plain = image(
+        [2], image_cond=prior[1:], **embeds(generator=seeds(6), **{**given, "class_contrast": 0.0})
+    ).images
+    assert difference(alone, plain) > 1e-4
+
+
+def test_class_contrast_needs_classes(vae):
+    unet = UNet2DMultiConditionModel(**{**SMALL_UNET, "num_class_embeds": None}).eval()
+    pipeline = GenImagePipeline(vae, unet, make_scheduler())
+    with pytest.raises(UserError, match="class contrast needs other classes, the model has none"):
+        pipeline([0], **embeds(generator=seeds(0), class_contrast=2.0))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"scale": number} for number in (float("nan"), float("inf"), -1)),
+        *({"class_contrast": number} for number in (float("nan"), -2)),
+        *({"interval": interval} for interval in ((800, 200), (-1, 5))),
+    ],
+)
+def test_guidance_that_is_none(wrong):
+    with pytest.raises(UserError):
+        Guidance(**wrong)
 
 
 def test_without_guidance_only_one_branch_runs(image):

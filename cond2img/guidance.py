@@ -1,0 +1,103 @@
+"""How the predictions of several condition sets become the one that a sampling step follows.
+
+The branches of a step differ in their conditions only. What they predict, noise or velocity, is linear in the noise of
+the same latents, so they may be combined either way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ctrlgenaug.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ctrlgenaug.conditions.clip import ClipConditionsBatch
+
+
+@dataclass(frozen=True)
+class Guidance:
+    """Classifier-free guidance, and contrast with the other classes as an addition to the method.
+
+    A step follows ``u + s (o - u) + w (o - m)``: o is what is predicted from a sample's own conditions, u from none of
+    them (but the same class, as published), m the mean of what is predicted from its conditions with each of the other
+    classes in place of its own.
+
+    The published guidance keeps the class in both branches and so never strengthens it. Contrast does, without another
+    training; a step costs one branch more for each further class.
+
+    Attributes:
+        scale: s; 1 or less: no guidance, u is not computed.
+        interval: (low, high) timesteps, both included, outside of which the conditional branch runs alone;
+            None: guidance and contrast at every step.
+        class_contrast: w; 0: no contrast, m is not computed. 2 is a good start, 6 overdoes it.
+
+    Raises:
+        UserError: a number is not finite or negative, or the interval is none.
+    """
+
+    scale: float = 7.5
+    interval: tuple[float, float] | None = None
+    class_contrast: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale >= 0):
+            raise UserError(f"guidance scale {self.scale:g} is none", "Give a finite number, e.g. 7.5")
+        if not (math.isfinite(self.class_contrast) and self.class_contrast >= 0):
+            raise UserError(f"class contrast {self.class_contrast:g} is none", "Give 0 or more, e.g. 2")
+        if self.interval is not None and not 0 <= self.interval[0] <= self.interval[1]:
+            low, high = self.interval
+            raise UserError(
+                f"guidance interval {low:g} {high:g} is no interval", "Give the lower end first, e.g. 200 800"
+            )
+
+    @property
+    def is_free(self) -> bool:
+        """Whether there is an unconditional branch: classifier-free guidance."""
+        return self.scale > 1
+
+    def is_on(self, timestep: float) -> bool:
+        """Whether more than the conditional branch is needed at ``timestep``."""
+        if not self.is_free and not self.class_contrast:
+            return False
+        return self.interval is None or self.interval[0] <= timestep <= self.interval[1]
+
+    def branches(
+        self, conditions: ClipConditionsBatch, classes: int | None
+    ) -> tuple[ClipConditionsBatch, ...]:
+        """The condition sets of a step: none of them, then other classes, then the samples' own.
+
+        Args:
+            conditions: of B samples.
+            classes: how many the model knows, or None: it has no classes.
+
+        Raises:
+            UserError: contrast with the other classes, of which the model has none.
+        """
+        others: list[ClipConditionsBatch] = []
+        if self.class_contrast:
+            if classes is None or classes < 2:
+                raise UserError(
+                    f"class contrast needs other classes, the model has {classes or 'none'}",
+                    "Leave --class_contrast out",
+                )
+            # moved on by 1, 2, ... each sample meets every class but its own
+            moved = [(conditions.class_id + by) % classes for by in range(1, classes)]
+            others = [replace(conditions, class_id=class_id) for class_id in moved]
+        without = [conditions.unconditional()] if self.is_free else []
+        return (*without, *others, conditions)
+
+    def combine(self, predictions: Sequence[Tensor]) -> Tensor:
+        """What the step follows, from the predictions of `branches` in their order."""
+        *rest, own = predictions
+        combined = own
+        if self.is_free:
+            without = rest.pop(0)
+            combined = without + self.scale * (own - without)
+        if rest:
+            combined = combined + self.class_contrast * (own - sum(rest) / len(rest))
+        return combined
