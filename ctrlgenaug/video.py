@@ -6,8 +6,9 @@ shifts the chroma planes, which darkens grey values by 2 on average.
 
 from __future__ import annotations
 
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,8 +17,10 @@ import numpy as np
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path
+from ctrlgenaug.preprocessing.raw_files import check_file, check_picture
 
 FRAMES_PER_SECOND = 2.5  # of every clip of the method, real or synthetic
+MOST_CLIP_PIXELS = 1 << 28  # of all frames of a clip together: 4096 frames of 256 x 256
 
 
 def _checked(frames: np.ndarray) -> np.ndarray:
@@ -70,6 +73,30 @@ def write_mp4(
     _encode(path, frames, ("-c:v", "libx264", *quality, "-threads", "1", *encoder_options))
 
 
+def iterate_video(path: str | Path, remedy: str = "Copy it again") -> Iterator[np.ndarray]:
+    """The frames of a video of any size, (H, W) uint8, one at a time.
+
+    Raises:
+        UserError: missing, no regular file, not a video, or of frames larger than any picture.
+    """
+    check_file(path, remedy)
+    # An absolute path: the library takes a relative one with a colon for the address of a server.
+    capture = cv2.VideoCapture(os.path.abspath(path), cv2.CAP_FFMPEG)
+    try:
+        if not capture.isOpened():
+            raise UserError("is not a readable video", remedy, path)
+        check_picture(
+            path, int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)), int(capture.get(cv2.CAP_PROP_FRAME_WIDTH))
+        )
+        while True:
+            ok, frame = capture.read()
+            if not ok:
+                return
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY)
+    finally:
+        capture.release()
+
+
 def read_video(path: str | Path, num_frames: int | None = None) -> np.ndarray:
     """Reads a clip as grey frames.
 
@@ -81,23 +108,20 @@ def read_video(path: str | Path, num_frames: int | None = None) -> np.ndarray:
         (F, H, W) uint8.
 
     Raises:
-        UserError: missing, unreadable, or not ``num_frames`` long.
+        UserError: missing, unreadable, not ``num_frames`` long, or of more pixels than a clip has (`MOST_CLIP_PIXELS`).
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError("does not exist", "Run the step that writes it first", path)
-    capture = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG)
-    frames = []
-    try:
-        while True:
-            ok, frame = capture.read()
-            if not ok:
-                break
-            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY))
-    finally:
-        capture.release()
+    remedy = "Delete it and run the step that writes it again"
+    check_file(path, remedy)
+    frames: list[np.ndarray] = []
+    for frame in iterate_video(path, remedy):
+        frames.append(frame)
+        if len(frames) * frame.size > MOST_CLIP_PIXELS:
+            problem = (
+                f"has {len(frames)} or more frames of {frame.shape[1]} x {frame.shape[0]} pixels: no clip"
+            )
+            raise UserError(problem, remedy, path)
     if not frames:
-        raise UserError("is not a readable video", "Delete it and run the step that writes it again", path)
+        raise UserError("is not a readable video", remedy, path)
     if num_frames is not None and len(frames) != num_frames:
         raise UserError(
             f"has {len(frames)} frames, expected {num_frames}",

@@ -31,6 +31,7 @@ def extract(
     settings: Mapping[str, Any] | None = None,
     rejected: Mapping[str, str] | None = None,
     given: GivenSplit | None = None,
+    private: bool = False,
     num_workers: int = 1,
     strict: bool = False,
     next_step: str = "",
@@ -48,6 +49,7 @@ def extract(
         settings: options that change the frames (JSON values): other ones mean that all is read again.
         rejected: cases known to be bad beforehand, with the reason.
         given: a split whose order the metadata's rows take.
+        private: write no source's name anywhere, because it may be a patient's.
         num_workers: processes; the output does not depend on it.
         strict: stop at the first bad case.
         next_step: the command to name at the end.
@@ -61,7 +63,10 @@ def extract(
     with exclusive(output):
         done = batch.work_through(
             cases,
-            {case.name: [ledger.signature(case.sources), dict(settings or {})] for case in cases},
+            {
+                case.name: [ledger.signature(case.sources, private=private), dict(settings or {})]
+                for case in cases
+            },
             _extract_case,
             lambda case: (spec, read),
             folder=output,

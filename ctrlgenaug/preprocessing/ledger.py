@@ -8,6 +8,7 @@ noticed from directory listings alone, without reading 50,000 pictures.
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import uuid
@@ -21,10 +22,11 @@ from ctrlgenaug.plain_data import write_jsonl
 LEDGER = ".finished.jsonl"
 
 
-def signature(paths: Iterable[Path]) -> list[list[Any]]:
-    """[name, size, modification time] of each source; 0 and 0 for one that is missing."""
+def signature(paths: Iterable[Path], *, private: bool = False) -> list[list[Any]]:
+    """[name, size, modification time] of each source; 0 and 0 for one that is missing. Private: one digest of all."""
     stats = [(path.name, path.stat() if path.exists() else None) for path in paths]
-    return [[name, stat.st_size, stat.st_mtime_ns] if stat else [name, 0, 0] for name, stat in stats]
+    found = [[name, stat.st_size, stat.st_mtime_ns] if stat else [name, 0, 0] for name, stat in stats]
+    return [[hashlib.sha256(json.dumps(found).encode()).hexdigest()[:16]]] if private else found
 
 
 def listing(folder: Path) -> dict[str, os.stat_result]:
