@@ -195,7 +195,7 @@ def estimate(stage: str, size: str, batches: list[int]) -> None:
                 kept[batch, checkpointing] = step_memory(step, repeated(sample, batch), precision).activations
         total, trained = count_parameters(step)
         if stage != "vae":
-            total += count_parameters(step.vae)[0]
+            total += count_parameters(step.codec.vae)[0]
         fixed = (4 * total, 4 * trained, 8 * trained)
         for batch in batches:
             both = [kept[batch, checkpointing] for checkpointing in (True, False)]

@@ -13,9 +13,10 @@ import torch
 import transformers
 
 from augment.generation.plan import Sample
+from cond2img.latent_codec import to_uint8
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
-from cond2img.pipelines.denoising import make_scheduler, to_uint8
+from cond2img.pipelines.denoising import make_scheduler
 from cond2img.sampling import Sampling
 from cond2video.model_folder import find_model_folder
 from cond2video.models import UNet3DMultiConditionModel

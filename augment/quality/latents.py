@@ -200,11 +200,11 @@ class LatentStore:
     def _encode_together(self, clips: Sequence[np.ndarray], digests: Sequence[str]) -> list[np.ndarray]:
         import torch
 
+        from cond2img.latent_codec import to_pixels, to_unit_pixels
+
         dtype = next(self._vae.parameters()).dtype
-        pixels = torch.from_numpy(np.concatenate(clips))[:, None].float() / 255  # (B*F, 1, H, W)
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
-        if self.settings.pixel_range == "model":
-            pixels = pixels * 2 - 1
+        as_fed = to_pixels if self.settings.pixel_range == "model" else to_unit_pixels
+        pixels = as_fed(np.concatenate(clips)).contiguous(memory_format=torch.channels_last)  # (B*F, 1, H, W)
         with torch.inference_mode():
             posterior = self._vae.encode(pixels.to(self.device, dtype)).latent_dist
         latents = posterior.mean.float().cpu()

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import torch
 
+from cond2img.latent_codec import to_pixels
 from ctrlgenaug import datasets
 from ctrlgenaug.conditions.clip import OPTIONAL, ClipConditions, ConditionReader
 from ctrlgenaug.datasets import IMAGE_SIZE, Clip
@@ -86,7 +87,7 @@ class FrameData:
 
     def pixels(self, index: int) -> torch.Tensor:
         """The sample's frames, (F, 1, 256, 256) float32 in [-1, 1]."""
-        return torch.from_numpy(self.frames(index)).float().div_(127.5).sub_(1.0)[:, None]
+        return to_pixels(self.frames(index))
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
         """``pixels`` (1, 256, 256) and ``posterior_noise`` (4, 32, 32)."""

@@ -18,6 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from cond2img.guidance import Guidance
+from cond2img.latent_codec import LatentCodec, to_uint8
 from cond2img.models.conditioning import Conditioning
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
@@ -262,17 +263,9 @@ class GuidedPipeline(DiffusionPipeline):
         predicted = self.unet(latents.flatten(0, 1), timestep, conditions=conditions).sample
         return predicted.float().unflatten(0, latents.shape[:2])
 
-    @torch.no_grad()
-    def decode(self, latents: Tensor, pictures_at_once: int = 8) -> Tensor:
-        """Latents (N, 4, H, W) -> pixels (N, 1, 8H, 8W) in [0, 1], float32 on the CPU.
-
-        Args:
-            latents: scaled latents, as the UNet sees them.
-            pictures_at_once: how many go through the VAE together; bounds the memory.
-        """
-        latents = latents.to(self.vae.dtype) / self.vae.config.scaling_factor
-        decoded = [self.vae.decode(part).sample for part in latents.split(pictures_at_once)]
-        return (torch.cat(decoded).float() / 2 + 0.5).clamp(0, 1).cpu()
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents (N, 4, h, w) -> pixels (N, 1, 8h, 8w) in [0, 1], float32 on the CPU."""
+        return LatentCodec(self.vae).decode(latents)
 
     @torch.no_grad()
     def sample(
@@ -343,11 +336,6 @@ class PictureOutput(BaseOutput):
     """
 
     images: np.ndarray | Tensor | list[Image.Image]
-
-
-def to_uint8(pixels: np.ndarray) -> np.ndarray:
-    """Pixels in [0, 1] -> 0..255, truncated as the method does."""
-    return (np.clip(pixels, 0, 1) * 255).astype(np.uint8)
 
 
 def to_pictures(grey: np.ndarray) -> Any:

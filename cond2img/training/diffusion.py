@@ -14,6 +14,7 @@ from torch.utils.data import default_collate
 
 from cond2img.data import LabelledFrameData
 from cond2img.data.frames import TRAIN_TIMESTEPS
+from cond2img.latent_codec import LatentCodec
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
 from cond2img.pipelines.denoising import TRAINING_SCHEDULE
@@ -22,7 +23,7 @@ from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import fingerprint_folder
 from ctrlgenaug.training.config import DiffusionConfig
-from ctrlgenaug.training.latents import cached_moments, sample_latents
+from ctrlgenaug.training.latents import cached_moments
 from ctrlgenaug.training.order import Draw
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Batch, Stage, TrainingStep
@@ -43,17 +44,15 @@ class DiffusionStep(TrainingStep):
 
     def attach(self, vae: nn.Module) -> None:
         """Keeps the frozen VAE out of the parameters and of data parallelism."""
-        object.__setattr__(self, "vae", vae)
+        object.__setattr__(self, "codec", LatentCodec(vae, frames_at_once=64))
 
     def latents(self, batch: Batch) -> torch.Tensor:
         """(B, F, 4, 32, 32), drawn from the posterior with the samples' own noise."""
         moments = batch.get("moments")
         if moments is None:
             frames = batch["pixels"]  # (B, F, 1, 256, 256)
-            with torch.no_grad(), torch.autocast(frames.device.type, enabled=False):
-                moments = self.vae.encode(frames.flatten(0, 1)).latent_dist.parameters
-            moments = moments.unflatten(0, frames.shape[:2])  # (B, F, 8, 32, 32)
-        return sample_latents(moments, batch["posterior_noise"], self.vae.config.scaling_factor)
+            moments = self.codec.moments(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        return self.codec.latents(moments, batch["posterior_noise"])  # moments (B, F, 8, 32, 32)
 
     def predict(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
         """The model's noise for (B, F, 4, 32, 32) noisy latents, in the same shape."""
@@ -117,7 +116,7 @@ class DiffusionStage(Stage):
             self.data.moments = cached_moments(
                 config.latent_cache_dir or Path(config.output_dir) / "latent_cache",
                 self.data,
-                self._encode,
+                self.step_module.codec.moments,
                 fingerprint_folder(self.vae_path),
                 accelerator,
                 records,
@@ -131,23 +130,18 @@ class DiffusionStage(Stage):
         moments = [
             torch.as_tensor(np.array(self.data.moments[index]))
             if self.data.moments is not None
-            else self._encode(self.data.pixels(index).to(self.device)).cpu()
+            else self.step_module.codec.moments(self.data.pixels(index).to(self.device)).cpu()
             for index in range(min(8, len(self.data)))
         ]
-        latents = sample_latents(torch.stack(moments), torch.zeros(()), self.vae.config.scaling_factor)
+        codec = self.step_module.codec
+        latents = codec.latents(torch.stack(moments), torch.zeros(()))
         deviation = latents.std().item()
-        records.log(
-            f"latents: deviation {deviation:.2f} after scaling by {self.vae.config.scaling_factor:.5g}"
-        )
+        records.log(f"latents: deviation {deviation:.2f} after scaling by {codec.scale:.5g}")
         if not 0.3 < deviation < 3:
             records.log(
                 "WARNING: the noise schedule expects a deviation of about 1. Check vae_path, or train the VAE with "
                 "fit_scaling_factor=true"
             )
-
-    @torch.no_grad()
-    def _encode(self, pixels: torch.Tensor) -> torch.Tensor:
-        return self.vae.encode(pixels).latent_dist.parameters
 
     @torch.no_grad()
     def _encode_texts(self) -> torch.Tensor:

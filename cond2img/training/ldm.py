@@ -10,6 +10,7 @@ import torch
 from cond2img.config import LDMConfig
 from cond2img.data import LabelledFrameData
 from cond2img.guidance import Guidance
+from cond2img.latent_codec import to_uint8
 from cond2img.models import UNet2DMultiConditionModel
 from cond2img.pipelines.denoising import make_scheduler
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
@@ -76,7 +77,7 @@ class LDMStage(DiffusionStage):
                 guidance=Guidance(settings.guidance_scale),
                 generator=[torch.Generator().manual_seed(settings.seed + n) for n in range(len(chosen))],
             )
-            frames = (np.asarray(images).reshape(len(chosen), IMAGE_SIZE, IMAGE_SIZE) * 255).astype(np.uint8)
+            frames = to_uint8(np.asarray(images)).reshape(len(chosen), IMAGE_SIZE, IMAGE_SIZE)
             rows.append((f"synthetic at step {step}, class {label or 'of the frame above'}", frames))
         path = records.folder / "inter_test_results" / f"iter_{step}.png"
         save_picture(path, contact_sheet(rows, IMAGE_SIZE))

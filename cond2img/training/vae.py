@@ -12,14 +12,13 @@ from torch.utils.data import default_collate
 
 from cond2img.config import VAEConfig
 from cond2img.data import FrameData
+from cond2img.latent_codec import sample_posterior, to_uint8, to_unit
 from cond2img.models import VAELoss, load_vae
 from cond2img.models.vae_loss import VGG_FILE
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.training.config import CONFIGS, default_config
-from ctrlgenaug.training.feature_picture import to_uint8
-from ctrlgenaug.training.latents import sample_latents
 from ctrlgenaug.training.order import Draw
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Batch, Stage, TrainingStep, to_device
@@ -55,7 +54,7 @@ class VAEStep(TrainingStep):
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         pixels = batch["pixels"]  # (B, 1, 256, 256) in [-1, 1]
         posterior = self.model.encode(pixels).latent_dist
-        latents = sample_latents(posterior.parameters, batch["posterior_noise"], 1.0)  # (B, 4, 32, 32)
+        latents = sample_posterior(posterior.parameters, batch["posterior_noise"])  # (B, 4, 32, 32)
         reconstruction = self.model.decode(latents.to(pixels.dtype)).sample
         return self.criterion(pixels, reconstruction, posterior)
 
@@ -141,7 +140,8 @@ class VAEStage(Stage):
         )
         originals, results = self._reconstruct(shown)
         names = ", ".join(f"{data.rows[index].name} ({data.rows[index].cls})" for index in shown)
-        rows = [(f"test frames: {names}", to_uint8(originals)), (f"step {step}", to_uint8(results))]
+        shown, made = (to_uint8(to_unit(torch.from_numpy(part)).numpy()) for part in (originals, results))
+        rows = [(f"test frames: {names}", shown), (f"step {step}", made)]
         path = records.folder / "inter_test_results" / f"iter_{step}.png"
         save_picture(path, contact_sheet(rows, IMAGE_SIZE))
         records.log(f"step {step}: test reconstructions in {path}")

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from cond2img.guidance import Guidance
+from cond2img.latent_codec import to_uint8
 from cond2img.pipelines.denoising import make_scheduler
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
 from cond2video.config import SequenceConfig
@@ -62,7 +63,7 @@ class SequenceStage(DiffusionStage):
                     guidance=Guidance(settings.guidance_scale),
                     generator=torch.Generator().manual_seed(settings.seed),
                 )
-                frames = (np.asarray(frames).reshape(-1, IMAGE_SIZE, IMAGE_SIZE) * 255).astype(np.uint8)
+                frames = to_uint8(np.asarray(frames)).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
                 strips.append((f"synthetic at step {step}, class {label}", frames))
             save_picture(folder / f"{row.name}.png", contact_sheet(strips, IMAGE_SIZE))
         records.log(f"step {step}: clips in {folder}")

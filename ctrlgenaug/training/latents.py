@@ -36,18 +36,6 @@ class FrameSource(Protocol):
         ...
 
 
-def sample_latents(moments: torch.Tensor, noise: torch.Tensor, scaling_factor: float) -> torch.Tensor:
-    """Latents z = scaling_factor * (mean + exp(logvar / 2) * noise) from a Gaussian posterior.
-
-    Args:
-        moments: (..., 8, h, w), mean and log-variance along the channels.
-        noise: (..., 4, h, w), standard normal.
-        scaling_factor: 0.18215 for Stable Diffusion's VAE.
-    """
-    mean, logvar = moments.float().chunk(2, dim=-3)
-    return scaling_factor * (mean + torch.exp(0.5 * logvar.clamp(-30.0, 20.0)) * noise)
-
-
 def cache_key(source: FrameSource, vae_fingerprint: str) -> str:
     """Changes with the VAE's weights and with any frame's name, size or time of writing."""
     digest = hashlib.sha256(vae_fingerprint.encode())

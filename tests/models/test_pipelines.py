@@ -10,9 +10,10 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from cond2img.guidance import Guidance
+from cond2img.latent_codec import to_uint8
 from cond2img.models import AutoencoderKL, UNet2DMultiConditionModel
 from cond2img.models.unet import UNetOutput
-from cond2img.pipelines import GenImagePipeline, make_scheduler, to_uint8
+from cond2img.pipelines import GenImagePipeline, make_scheduler
 from cond2video.models import UNet3DMultiConditionModel
 from cond2video.pipelines import GenVideoPipeline
 from ctrlgenaug.errors import UserError
