@@ -25,6 +25,7 @@ from ctrlgenaug import datasets
 from ctrlgenaug.conditions.clip import ClipConditions, ClipConditionsBatch, ConditionReader
 from ctrlgenaug.datasets import Clip
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.noise_schedule import NoiseSchedule
 
 # What the method's command line calls the conditions.
 PUBLISHED_NAMES = {
@@ -82,7 +83,10 @@ class SequenceSynthesiser:
             part.eval().requires_grad_(False).to(self.device, getattr(torch, self.sampling.dtype))
         if self.sampling.compiled:
             unet.compile()
-        self.pipeline = GenVideoPipeline(vae, unet, make_scheduler(self.sampling.solver), encoder, tokenizer)
+        schedule = NoiseSchedule.of_folder(folder.unet.parent, unet.config.prediction_type)
+        self.pipeline = GenVideoPipeline(
+            vae, unet, make_scheduler(self.sampling.solver, schedule), encoder, tokenizer
+        )
         self.pipeline.set_progress_bar_config(disable=True)
 
     def load(self, sample: Sample) -> ClipConditions:

@@ -20,9 +20,9 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
 from ctrlgenaug.training.dropping import kept_conditions
 from ctrlgenaug.training.order import Draw, generator
+from ctrlgenaug.training.timesteps import sample_timestep
 
 LATENT_SHAPE = (4, IMAGE_SIZE // 8, IMAGE_SIZE // 8)
-TRAIN_TIMESTEPS = 1000
 
 
 def read_frame(path: str | Path) -> np.ndarray:
@@ -180,6 +180,12 @@ class LabelledFrameData(FrameData):
             return self.reader.read(self.rows[index])
         return self.reader.read(self.rows[index], set(self.condition_names) - set(kept) if kept else OPTIONAL)
 
+    def timestep(self, draw: Draw) -> torch.Tensor:
+        """The sample's noise level in this epoch, () int64."""
+        config = self.config
+        rng = self.generator(draw, "timestep")
+        return sample_timestep(config.timestep_sampling, config.timestep_mixture, rng)
+
     def kept(self, draw: Draw) -> set[str]:
         """The conditions that the sample keeps in this epoch."""
         return kept_conditions(
@@ -201,7 +207,7 @@ class LabelledFrameData(FrameData):
             "name": self.rows[index].file_name,
             "posterior_noise": torch.randn(shape, generator=self.generator(draw, "posterior")),
             "noise": torch.randn(shape, generator=self.generator(draw, "noise")),
-            "timestep": torch.randint(TRAIN_TIMESTEPS, (), generator=self.generator(draw, "timestep")),
+            "timestep": self.timestep(draw),
             "class_id": conditions.class_id,
             "caption": self.captions.index(conditions.text),
             "prior": conditions.prior,

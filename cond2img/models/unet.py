@@ -74,6 +74,7 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         attention_head_dim: the number of heads, as in Stable Diffusion v1 (the name is historical).
         num_class_embeds: number of classes; None: a model without class embedding.
         condition_insert_block: whether [down, mid, up] levels attend to the image prior.
+        prediction_type: what the weights were trained to predict, epsilon or v_prediction; None: unknown, then epsilon.
 
     Raises:
         ValueError: a field has a value this architecture has no meaning for.
@@ -111,6 +112,7 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         upcast_attention: bool = False,
         resnet_time_scale_shift: str = "default",
         condition_insert_block: Sequence[bool] = (True, True, True),
+        prediction_type: str | None = None,
     ) -> None:
         super().__init__()
         self._check_config()

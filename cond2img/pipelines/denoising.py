@@ -22,19 +22,11 @@ from cond2img.latent_codec import LatentCodec, to_uint8
 from cond2img.models.conditioning import Conditioning
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.noise_schedule import NoiseSchedule
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 Generators = torch.Generator | Sequence[torch.Generator] | None
 Callback = Callable[[Any, int, int, dict], dict | None]
-
-# The noise schedule that all models of the method are trained with (method, section 6).
-TRAINING_SCHEDULE = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "epsilon",
-}
 
 SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddim": (
@@ -55,11 +47,12 @@ SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Name -> diffusers class and its fields."""
 
 
-def make_scheduler(solver: str = "ddim") -> Any:
-    """A sampler for the method's noise schedule.
+def make_scheduler(solver: str = "ddim", schedule: NoiseSchedule | None = None) -> Any:
+    """A sampler for a model's noise schedule.
 
     Args:
         solver: "ddim" (the method's: 200 steps), "dpmsolver++" or "unipc" (20 to 50 steps).
+        schedule: the model's, see `NoiseSchedule.of_folder`; None: the published one.
 
     Raises:
         UserError: there is no such solver.
@@ -67,7 +60,11 @@ def make_scheduler(solver: str = "ddim") -> Any:
     if solver not in SOLVERS:
         raise UserError(f"there is no solver {solver!r}", f"Choose one of {', '.join(SOLVERS)}")
     name, fields = SOLVERS[solver]
-    return getattr(diffusers, name)(**TRAINING_SCHEDULE, **fields)
+    schedule = schedule or NoiseSchedule()
+    if schedule.rescale_betas_zero_snr:
+        # only a sampler that starts at the very last timestep starts where there is no signal (Lin et al. 2023)
+        fields = {**fields, "timestep_spacing": "trailing", "steps_offset": 0}
+    return getattr(diffusers, name)(**schedule.fields(), **fields)
 
 
 class GuidedPipeline(DiffusionPipeline):
@@ -76,7 +73,7 @@ class GuidedPipeline(DiffusionPipeline):
     Args:
         vae: 1-channel AutoencoderKL.
         unet: the UNet of images or sequences.
-        scheduler: any diffusers scheduler for epsilon prediction; see `make_scheduler`.
+        scheduler: any diffusers scheduler with the model's prediction type; see `make_scheduler`.
         text_encoder, tokenizer: CLIP's; without them the text embeddings must be given.
     """
 

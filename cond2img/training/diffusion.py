@@ -8,30 +8,31 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import DDPMScheduler
+from diffusers.training_utils import compute_snr
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import default_collate
 
 from cond2img.data import LabelledFrameData
-from cond2img.data.frames import TRAIN_TIMESTEPS
 from cond2img.latent_codec import LatentCodec
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
-from cond2img.pipelines.denoising import TRAINING_SCHEDULE
 from cond2img.training.batch_norm import synchronise_batch_norm
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import fingerprint_folder
+from ctrlgenaug.noise_schedule import NoiseSchedule
 from ctrlgenaug.training.config import DiffusionConfig
 from ctrlgenaug.training.latents import cached_moments
 from ctrlgenaug.training.order import Draw
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Batch, Stage, TrainingStep
+from ctrlgenaug.training.timesteps import TRAIN_TIMESTEPS
 from ctrlgenaug.vae_folders import find_trained_vae
 
 
 class DiffusionStep(TrainingStep):
-    """The mean squared error of the predicted noise, for frames and clips alike.
+    """The mean squared error of the predicted noise or velocity, for frames and clips alike.
 
     The VAE and the table of texts are set by the stage and are no parameters of this module.
     """
@@ -39,8 +40,13 @@ class DiffusionStep(TrainingStep):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        self.schedule = DDPMScheduler(**TRAINING_SCHEDULE)
+        self.snr_gamma: float | None = None
+        self.set_schedule(NoiseSchedule())
         self.texts: torch.Tensor | None = None  # (texts, 77, 768), one row a distinct caption
+
+    def set_schedule(self, schedule: NoiseSchedule) -> None:
+        """Says what the model predicts, and how noise grows with the timestep."""
+        self.schedule = DDPMScheduler(**schedule.fields())
 
     def attach(self, vae: nn.Module) -> None:
         """Keeps the frozen VAE out of the parameters and of data parallelism."""
@@ -55,20 +61,36 @@ class DiffusionStep(TrainingStep):
         return self.codec.latents(moments, batch["posterior_noise"])  # moments (B, F, 8, 32, 32)
 
     def predict(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """The model's noise for (B, F, 4, 32, 32) noisy latents, in the same shape."""
+        """The model's output for (B, F, 4, 32, 32) noisy latents, in the same shape."""
         texts = self.texts[batch["caption"]]  # (B, 77, 768)
         conditions = ClipConditionsBatch(
             batch["class_id"], (), batch["prior"], batch.get("motion"), batch.get("trajectories")
         )
         encoded = self.model.condition(texts, conditions, frames=noisy.shape[1], precompute=False)
-        noise = self.model(noisy.flatten(0, 1), batch["timestep"], conditions=encoded).sample
-        return noise.unflatten(0, noisy.shape[:2])
+        output = self.model(noisy.flatten(0, 1), batch["timestep"], conditions=encoded).sample
+        return output.unflatten(0, noisy.shape[:2])
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         latents, noise = self.latents(batch), batch["noise"]
         noisy = self.schedule.add_noise(latents, noise, batch["timestep"])
         predicted = self.predict(noisy, batch)
-        return functional.mse_loss(predicted.float(), noise), {}
+        target = self.target(latents, noise, batch["timestep"])
+        if self.snr_gamma is None:
+            return functional.mse_loss(predicted.float(), target), {}
+        errors = (predicted.float() - target).square().flatten(1).mean(1)  # (B,)
+        return (self.snr_weights(batch["timestep"]) * errors).mean(), {}
+
+    def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        """What the model is to predict, in the shape of ``latents`` (B, F, 4, 32, 32)."""
+        if self.schedule.config.prediction_type == "epsilon":
+            return noise
+        return self.schedule.get_velocity(latents, noise, timesteps)
+
+    def snr_weights(self, timesteps: torch.Tensor) -> torch.Tensor:
+        """Min-SNR weights (B,): the clean latents' error counts min(SNR, gamma) times, whatever the target."""
+        snr = compute_snr(self.schedule, timesteps)
+        weight = snr.clamp(max=self.snr_gamma)
+        return weight / (snr if self.schedule.config.prediction_type == "epsilon" else snr + 1)
 
 
 class DiffusionStage(Stage):
@@ -84,8 +106,32 @@ class DiffusionStage(Stage):
         self.vae_path = find_trained_vae(
             config.data_name, config.vae_path, config.pretrained_model_path, config.export_dir
         )
+        self.schedule = self._settle_schedule()
+        step_module.set_schedule(self.schedule)
+        step_module.snr_gamma = config.snr_gamma
         if config.gradient_checkpointing:
             self.model.enable_gradient_checkpointing()
+
+    def _settle_schedule(self) -> NoiseSchedule:
+        """The noise schedule of the run: the config's where it says something, else that of the weights it starts from.
+
+        It is noted in the config that the run keeps, and in the model's own.
+        """
+        config = self.config
+        found = NoiseSchedule.of_folder(config.pretrained_model_path, self.model.config.prediction_type)
+        zero_snr = config.rescale_betas_zero_snr
+        try:
+            schedule = NoiseSchedule(
+                config.prediction_type or found.prediction_type,
+                found.rescale_betas_zero_snr if zero_snr is None else zero_snr,
+            )
+        except ValueError as error:
+            raise UserError(str(error), "Mend the config") from None
+        self.relearns = f"{found} was learned before, {schedule} from here on" if schedule != found else ""
+        config.prediction_type = schedule.prediction_type
+        config.rescale_betas_zero_snr = schedule.rescale_betas_zero_snr
+        self.model.register_to_config(prediction_type=schedule.prediction_type)
+        return schedule
 
     def load_companions(self, device: torch.device) -> None:
         """The VAE, and the table of texts that the text encoder leaves."""
@@ -123,6 +169,8 @@ class DiffusionStage(Stage):
             )
 
         self._report_latents(records)
+        if self.relearns:
+            records.log(f"note: {self.relearns}")
 
     @torch.no_grad()
     def _report_latents(self, records: Records) -> None:

@@ -55,7 +55,7 @@ class LDMStage(DiffusionStage):
         chosen = data.pick(settings.names)
         conditions = [data.conditions(index) for index in chosen]
         labels = settings.class_labels or [None]
-        pipeline = GenImagePipeline(self.vae, self.model, make_scheduler())
+        pipeline = GenImagePipeline(self.vae, self.model, make_scheduler(schedule=self.schedule))
         pipeline.set_progress_bar_config(disable=True)
         rows = [
             (

@@ -46,7 +46,7 @@ class SequenceStage(DiffusionStage):
         from cond2video.pipelines import GenVideoPipeline  # only validation pays for it
 
         settings, data = self.config.validation_data, self.test_data
-        pipeline = GenVideoPipeline(self.vae, self.model, make_scheduler())
+        pipeline = GenVideoPipeline(self.vae, self.model, make_scheduler(schedule=self.schedule))
         pipeline.set_progress_bar_config(disable=True)
         folder = records.folder / "inter_test_results" / f"iter_{step}"
         for index in data.pick(settings.names):

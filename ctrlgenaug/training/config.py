@@ -9,7 +9,9 @@ from pathlib import Path
 from omegaconf import MISSING
 
 from ctrlgenaug import datasets
+from ctrlgenaug.noise_schedule import NoiseSchedule
 
+TIMESTEP_SAMPLINGS = ("uniform", "high", "logit_normal", "mixture")
 SCHEDULES = ("constant", "constant_with_warmup", "linear", "cosine", "cosine_with_restarts", "polynomial")
 PRECISIONS = ("no", "fp16", "bf16")
 
@@ -161,6 +163,22 @@ class ConditionDropping:
 
 
 @dataclass
+class TimestepMixture:
+    """How often ``timestep_sampling=mixture`` samples in each way; the shares need not add up to 1."""
+
+    uniform: float = 0.5
+    high: float = 0.5
+    logit_normal: float = 0.0
+
+    def __post_init__(self) -> None:
+        shares = (self.uniform, self.high, self.logit_normal)
+        if min(shares) < 0 or sum(shares) == 0:
+            raise ValueError(
+                f"timestep_mixture must be shares of at least 0, one of them above 0, got {shares}"
+            )
+
+
+@dataclass
 class ValidationData:
     """What validation samples: one picture for each pair of a class and the conditions of an image or clip."""
 
@@ -197,6 +215,25 @@ class DiffusionConfig(TrainingConfig):
     cache_latents: bool = False
     latent_cache_dir: str | None = None  # None: latent_cache in output_dir
     condition_dropping: ConditionDropping = field(default_factory=ConditionDropping)
+
+    # what is predicted, and at which noise levels; None: as the scheduler config in pretrained_model_path says
+    prediction_type: str | None = None  # epsilon (Stable Diffusion's) or v_prediction
+    rescale_betas_zero_snr: bool | None = None  # the last timestep is noise alone; v_prediction only
+    timestep_sampling: str = "uniform"  # or high, logit_normal, mixture
+    timestep_mixture: TimestepMixture = field(default_factory=TimestepMixture)
+    snr_gamma: float | None = None  # Min-SNR weighting (Hang et al. 2023), 5.0 there; None: all levels alike
+
     validation_samples: int = 32  # test samples that test_loss.txt averages over; 0: none
     validation_data: ValidationData = field(default_factory=ValidationData)
     enable_sync_batch_norm: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prediction_type is not None:
+            NoiseSchedule(self.prediction_type, bool(self.rescale_betas_zero_snr))
+        if self.timestep_sampling not in TIMESTEP_SAMPLINGS:
+            raise ValueError(
+                f"timestep_sampling must be one of {', '.join(TIMESTEP_SAMPLINGS)}, got {self.timestep_sampling!r}"
+            )
+        if self.snr_gamma is not None and self.snr_gamma <= 0:
+            raise ValueError(f"snr_gamma must be above 0 or null, got {self.snr_gamma}")

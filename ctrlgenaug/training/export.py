@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path, write_text
+from ctrlgenaug.noise_schedule import NoiseSchedule
 from ctrlgenaug.plain_data import read_json, write_json
 from ctrlgenaug.vae_folders import find_trained_vae, vae_folder
 
@@ -81,6 +82,7 @@ def export_model(config: Mapping[str, Any], model: str, model_folder: Path, expo
         return copy_folder(model_folder, trained_vae)
     source = config["pretrained_model_path"]
     copy_companions(source, export_dir)
+    _note_schedule(config, export_dir)
     copy_folder(find_trained_vae(data_name, config["vae_path"], source, config["export_dir"]), trained_vae)
     copy_folder(model_folder, export_dir / model, SEQUENCE_CONFIG_LINES if model == "unet" else None)
     run_config = Path(config["output_dir"]) / CONFIG_FILE
@@ -88,6 +90,16 @@ def export_model(config: Mapping[str, Any], model: str, model_folder: Path, expo
         # generation looks here for the caption_column that the model was trained with
         write_text(export_dir / "training_config.yaml", run_config.read_text(encoding="utf-8"))
     return export_dir
+
+
+def _note_schedule(config: Mapping[str, Any], export_dir: Path) -> None:
+    """Makes the exported scheduler config say what the run trained; runs of older versions trained what it says."""
+    found = NoiseSchedule.of_folder(export_dir)
+    zero_snr = config.get("rescale_betas_zero_snr")
+    NoiseSchedule(
+        config.get("prediction_type") or found.prediction_type,
+        found.rescale_betas_zero_snr if zero_snr is None else zero_snr,
+    ).write(export_dir)
 
 
 def export_run(

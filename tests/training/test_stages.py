@@ -22,6 +22,7 @@ from cond2video.config import SequenceConfig
 from cond2video.data import LabelledClipData
 from ctrlgenaug.config import load_config
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.noise_schedule import NoiseSchedule
 from ctrlgenaug.plain_data import read_json
 from ctrlgenaug.training import cli
 from ctrlgenaug.training.export import export_run
@@ -203,6 +204,37 @@ def test_interrupted_three_times_ends_bit_for_bit_equal(stage, chain, tmp_path, 
         assert expected.keys() == found.keys()
         for key in expected:
             assert torch.equal(expected[key], found[key]), key
+
+
+def test_velocity_is_resumed_exactly_exported_and_taken_up_by_the_next_stage(chain, tmp_path, monkeypatch):
+    monkeypatch.chdir(chain)
+    options = {
+        "prediction_type": "v_prediction",
+        "rescale_betas_zero_snr": True,
+        "timestep_sampling": "mixture",
+        "snr_gamma": 5.0,
+        "export_dir": tmp_path / "image",
+    }
+    options["lr_scheduler"] = "constant_with_warmup"  # which does not depend on the length
+    whole = train("ldm", output_dir=tmp_path / "whole", **options)
+    halves = [train("ldm", output_dir=tmp_path / "halves", max_train_steps=n, **options) for n in (2, LENGTH)]
+    weights = [
+        load_file(Path(config.output_dir) / f"checkpoint-{LENGTH}/unet/diffusion_pytorch_model.safetensors")
+        for config in (whole, halves[-1])
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    said = json.loads((tmp_path / "image/scheduler/scheduler_config.json").read_text())
+    assert (said["prediction_type"], said["rescale_betas_zero_snr"]) == ("v_prediction", True)
+    assert json.loads((tmp_path / "image/unet/config.json").read_text())["prediction_type"] == "v_prediction"
+    clips = configure(
+        "sequence_ldm",
+        pretrained_model_path=tmp_path / "image",
+        vae_path=tmp_path / "image/MosMed-vae-pretrained",
+        output_dir=tmp_path / "clips",
+    )
+    stage = build("sequence_ldm", clips)
+    assert stage.schedule == NoiseSchedule("v_prediction", rescale_betas_zero_snr=True)
+    assert clips.prediction_type == "v_prediction"  # what the run keeps
 
 
 def test_export_by_hand_of_an_older_checkpoint_and_without_average(chain, tmp_path, monkeypatch):
