@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import atomic_path, write_text
+from ctrlgenaug.files import atomic_path, check_file, read_text, text_lines, write_text
 
 
 def write_json(path: str | Path, value: Any) -> None:
@@ -20,12 +21,23 @@ def write_json(path: str | Path, value: Any) -> None:
 
 def read_json(path: str | Path) -> Any:
     """Reads a JSON file; a missing or malformed one is a `UserError`."""
+    text = read_text(path)
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError("does not exist", "Run the step that writes it first", path) from None
-    except (ValueError, OSError) as error:
+        return parse_json(text)
+    except ValueError as error:
         raise UserError(f"is not readable JSON ({error})", "Write it again", path) from None
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        ValueError: not JSON, nested too deeply, or numbers of thousands of digits.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -43,19 +55,13 @@ def read_jsonl(path: str | Path, required: Iterable[str] = ()) -> list[dict[str,
     Raises:
         UserError: the file is missing, or a line is not a JSON object with the required keys (named by its number).
     """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError:
-        raise UserError("does not exist", "Run the step that writes it first", path) from None
-    except UnicodeDecodeError:
-        raise UserError("is not UTF-8 text", "Write it again", path) from None
+    lines = text_lines(read_text(path))
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             row = None
         if not isinstance(row, dict):
@@ -87,12 +93,17 @@ def load_npy(
     Raises:
         UserError: the file is missing, truncated, a pickle, or of another shape.
     """
+    size = check_file(path, remedy or "Run the step that writes it first")
     try:
+        _check_npy(path, size)
         array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError("does not exist", remedy or "Run the step that writes it first", path) from None
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"is not a readable .npy array ({error})", remedy or "Write it again", path) from None
+    except Exception as error:  # a damaged header is parsed as Python, and can raise nearly anything
+        if isinstance(error, OSError) and error.errno:
+            raise
+        reason = _in_one_line(error)
+        raise UserError(
+            f"is not a readable .npy array ({reason})", remedy or "Write it again", path
+        ) from None
     if shape is not None and (
         array.ndim != len(shape)
         or any(want not in (None, got) for want, got in zip(shape, array.shape, strict=True))
@@ -100,3 +111,24 @@ def load_npy(
         expected = ", ".join("any" if size is None else str(size) for size in shape)
         raise UserError(f"has shape {array.shape}, expected ({expected})", remedy or "Write it again", path)
     return array
+
+
+def _check_npy(path: str | Path, size: int) -> None:
+    """A ValueError unless the file is a plain array with as many bytes as its header claims."""
+    with Path(path).open("rb") as handle:
+        version = np.lib.format.read_magic(handle)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise ValueError(f"it is of version {version}")
+        shape, _, dtype = readers[version](handle)
+        if dtype.kind not in "biufc":
+            raise ValueError(f"it holds {dtype}, not numbers")
+        if any(type(side) is not int or side < 0 for side in shape):
+            raise ValueError(f"it has the shape {shape}")
+        claimed = math.prod(shape) * dtype.itemsize
+        if claimed != size - handle.tell():
+            raise ValueError(f"it claims {claimed} bytes of numbers and has {size - handle.tell()}")
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import time
 from collections import Counter
@@ -22,7 +21,7 @@ from augment.classifiers.train import STATE, Fit, FitSettings, Paradigm, Progres
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import write_text
-from ctrlgenaug.folders import exclusive
+from ctrlgenaug.folders import claim_folder, exclusive
 from ctrlgenaug.plain_data import read_json, write_json, write_jsonl
 
 CHECKPOINT, METRICS, SETTINGS = "classifier.pth", "metrics.json", "settings.json"
@@ -133,7 +132,13 @@ def train_and_test(
         if fresh:
             for name in (*PUBLISHED, STATE, SETTINGS, "stats.jsonl"):
                 (folder / name).unlink(missing_ok=True)
-        _claim(folder, {"data_name": spec.data_name, **json.loads(json.dumps(dataclasses.asdict(settings)))})
+        claim_folder(
+            folder,
+            {"data_name": spec.data_name, **dataclasses.asdict(settings)},
+            name=SETTINGS,
+            pattern=(STATE, METRICS, CHECKPOINT),
+            remedy="Choose another --output_dir, or give --fresh",
+        )
         if (folder / METRICS).is_file() and (folder / CHECKPOINT).is_file():
             return {**read_json(folder / METRICS), "was_there": True}
         started = time.monotonic()
@@ -168,31 +173,6 @@ def train_and_test(
         write_json(folder / METRICS, result)  # last: it says that all the rest is there
         (folder / STATE).unlink(missing_ok=True)
     return result
-
-
-def _claim(folder: Path, settings: dict[str, Any]) -> None:
-    path = folder / SETTINGS
-    if path.is_file():
-        found = read_json(path)
-        found = _flat(found) if isinstance(found, dict) else {}
-        changed = [
-            f"{key}: {found.get(key)} there, {value} now"
-            for key, value in _flat(settings).items()
-            if found.get(key) != value
-        ]
-        if changed:
-            raise UserError(
-                f"holds a run with other settings ({'; '.join(changed)})",
-                "Choose another --output_dir, or give --fresh",
-                folder,
-            )
-    write_json(path, settings)
-
-
-def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings of settings side by side, so that a difference can be named alone."""
-    parts = [value if isinstance(value, dict) else {key: value} for key, value in settings.items()]
-    return {key: value for part in parts for key, value in part.items()}
 
 
 def _fit(

@@ -79,7 +79,7 @@ def fill_folder(samples: Sequence[Sample], folder: Path, work: Work) -> Outcome:
     """
     outcome = Outcome()
     with manifest.part(folder, work.shard) as corner:
-        manifest.claim(folder, work.settings)
+        manifest.claim(folder, corner, work.settings)
         present = manifest.finished(folder, [sample.file_name for sample in samples])
         missing = [sample for sample in samples if sample.file_name not in present]
         outcome.counts["kept"] = len(samples) - len(missing)
@@ -88,7 +88,6 @@ def fill_folder(samples: Sequence[Sample], folder: Path, work: Work) -> Outcome:
             if missing:
                 _synthesise(missing, folder, corner, work, journal, outcome)
         finally:
-            journal.close()
             manifest.fold(
                 folder,
                 corner,

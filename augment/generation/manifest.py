@@ -16,48 +16,40 @@ from pathlib import Path
 from typing import Any
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.folders import exclusive
-from ctrlgenaug.plain_data import read_json, write_json, write_jsonl
+from ctrlgenaug.files import append_line, text_lines
+from ctrlgenaug.folders import claim_folder, exclusive, is_held, refuse_link
+from ctrlgenaug.plain_data import parse_json, write_jsonl
 
 MANIFEST, SETTINGS, PARTS, JOURNAL = "manifest.jsonl", "settings.json", ".parts", "journal.jsonl"
 
 
-def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+def claim(folder: Path, corner: Path, settings: Mapping[str, Any]) -> None:
     """Binds ``folder`` to ``settings``: a folder never mixes models, conditions or solvers.
+
+    A run that ended before its first clip binds nothing. ``corner`` is this run's own part.
 
     Raises:
         UserError: it was made with other settings (each difference named), or holds clips of unknown origin.
     """
-    path = folder / SETTINGS
-    wanted = json.loads(json.dumps(settings))  # tuples become lists, as they come back from disk
-    if path.is_file():
-        found = read_json(path)
-        different = [key for key in wanted if not isinstance(found, dict) or found.get(key) != wanted[key]]
-        if different:
-            known = found if isinstance(found, dict) else {}
-            changes = "; ".join(f"{key}: {known.get(key)} there, {wanted[key]} now" for key in different)
-            raise UserError(
-                f"holds clips made with other settings ({changes})",
-                "Choose another --output_dir, or remove the folder",
-                folder,
-            )
-        return
-    if any(folder.glob("*.mp4")):
-        raise UserError(
-            f"holds clips but no {SETTINGS}, so their origin is unknown",
-            "Choose another --output_dir",
+    with _folder_lock(folder):
+        others = [part for part in (folder / PARTS).glob("*-of-*") if part != corner]
+        claim_folder(
             folder,
+            settings,
+            name=SETTINGS,
+            pattern="*.mp4",
+            in_use=any(map(is_held, others)),
+            remedy="Choose another --output_dir, or remove the folder",
         )
-    write_json(path, wanted)
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a journal; a last line torn by a kill, or any other damaged line, is left out."""
     rows = []
     with contextlib.suppress(FileNotFoundError):
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in text_lines(path.read_text(encoding="utf-8", errors="replace")):
             with contextlib.suppress(ValueError):
-                row = json.loads(line)
+                row = parse_json(line)
                 if isinstance(row, dict) and "file" in row:
                     rows.append(row)
     return rows
@@ -67,21 +59,12 @@ class Journal:
     """This run's rows, one whole line an append."""
 
     def __init__(self, path: Path) -> None:
-        self._handle = path.open("ab+", buffering=0)
-        if self._handle.tell() and not self._ends_with_newline():
-            self._handle.write(b"\n")  # closes a line that a kill tore
-
-    def _ends_with_newline(self) -> bool:
-        self._handle.seek(-1, os.SEEK_END)
-        return self._handle.read(1) == b"\n"
+        self._path = path
+        append_line(path, "")  # closes a line that a kill tore
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Appends ``row``."""
-        self._handle.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
-
-    def close(self) -> None:
-        """Ends the journal."""
-        self._handle.close()
+        append_line(self._path, json.dumps(row, ensure_ascii=False))
 
 
 @contextlib.contextmanager
@@ -91,6 +74,8 @@ def part(folder: Path, shard: tuple[int, int]) -> Iterator[Path]:
     A `UserError` if the same shard is being made already. Leftovers of a killed run are removed on entry.
     """
     corner = folder / PARTS / f"{shard[0]}-of-{shard[1]}"
+    for own in (folder / PARTS, corner):
+        refuse_link(own)  # its content is deleted
     with exclusive(corner):
         for leftover in corner.glob("*.mp4"):
             leftover.unlink(missing_ok=True)
@@ -128,6 +113,8 @@ def fold(folder: Path, corner: Path, missing: Mapping[str, Mapping[str, Any]]) -
         write_jsonl(folder / MANIFEST, [row for name, row in rows.items() if name in present])
         shutil.rmtree(corner, ignore_errors=True)
         for other in (folder / PARTS).glob("*-of-*"):  # of a killed run that was divided differently
+            if other.is_symlink():
+                continue
             with contextlib.suppress(UserError), exclusive(other):
                 shutil.rmtree(other, ignore_errors=True)
         with contextlib.suppress(OSError):  # another shard is still at work

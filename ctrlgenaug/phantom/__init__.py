@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.folders import exclusive
+from ctrlgenaug.folders import claim_folder, exclusive
 from ctrlgenaug.phantom import chest, cohort, heart, knee, thyroid
-from ctrlgenaug.plain_data import read_json, write_json
+from ctrlgenaug.plain_data import write_json
 
 RECORD = "phantom.json"  # written last: its presence says that the data set is whole
 
@@ -140,11 +140,8 @@ def make_phantom(
     }  # fmt: skip
     with exclusive(out):
         if (out / RECORD).exists():
-            if read_json(out / RECORD) == record:
-                return False
-            raise UserError(
-                "holds a phantom data set made with other settings", "Choose another --out", out / RECORD
-            )
+            claim_folder(out, record, name=RECORD, in_use=True, remedy="Choose another --out")
+            return False
         patients = cohort.enrol(counts, seed, slices, shuffle=form.shuffle)
         form.write(out, patients, num_workers=num_workers, **options)
         write_json(out / RECORD, record)

@@ -7,17 +7,15 @@ noticed from directory listings alone, without reading 50,000 pictures.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import uuid
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ctrlgenaug.files import TEMPORARY_PREFIX
-from ctrlgenaug.plain_data import write_jsonl
+from ctrlgenaug.files import append_line, atomic_path, text_lines
+from ctrlgenaug.plain_data import parse_json, write_jsonl
 
 LEDGER = ".finished.jsonl"
 
@@ -39,20 +37,17 @@ def listing(folder: Path) -> dict[str, os.stat_result]:
 
 def record(folder: Path, entry: dict[str, Any]) -> None:
     """Appends ``entry`` (with ``case``, ``made_from``, ``files``); safe from several processes at once."""
-    line = b"\n" + json.dumps(entry, ensure_ascii=False).encode() + b"\n"  # a torn line before it stays alone
-    with (folder / LEDGER).open("ab", buffering=0) as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        handle.write(line)
-        os.fsync(handle.fileno())
+    # the empty line before it keeps a line that a kill tore apart from it
+    append_line(folder / LEDGER, "\n" + json.dumps(entry, ensure_ascii=False), durable=True)
 
 
 def entries(folder: Path) -> dict[str, dict[str, Any]]:
     """The last entry of each case; torn or foreign lines are passed over, so their cases are done again."""
     found: dict[str, dict[str, Any]] = {}
     path = folder / LEDGER
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+    for line in text_lines(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ():
         try:
-            entry = json.loads(line)
+            entry = parse_json(line)
             found[entry["case"]] = {
                 "case": entry["case"],
                 "made_from": entry["made_from"],
@@ -103,10 +98,6 @@ def write_unsynced(path: Path, data: bytes) -> int:
 
     A power cut may empty it; the size in the ledger then tells. Waiting for each of 50,000 small files would not pay.
     """
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}{path.suffix}")
-    try:
+    with atomic_path(path, durable=False) as temporary:
         temporary.write_bytes(data)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(data)

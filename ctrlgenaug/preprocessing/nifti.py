@@ -11,8 +11,9 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import check_file
 from ctrlgenaug.preprocessing.deflate import Errors, unpack_gzip
-from ctrlgenaug.preprocessing.raw_files import check_claim, check_file
+from ctrlgenaug.preprocessing.raw_files import check_claim
 from ctrlgenaug.preprocessing.volumes import Volume
 
 HEADER_BYTES = 544  # enough for NIfTI-1 (352) and NIfTI-2 (544)

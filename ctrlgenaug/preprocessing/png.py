@@ -11,8 +11,8 @@ import numpy as np
 
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import check_file
 from ctrlgenaug.preprocessing.deflate import compress
-from ctrlgenaug.preprocessing.raw_files import check_file
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 UP = 2  # the filter that stores each row as the difference from the one above

@@ -7,7 +7,6 @@ allocates.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -79,33 +78,6 @@ def _walk(folder: Path, seen: set[tuple[int, int]]) -> Iterator[Path]:
             yield from _walk(path, seen)
         else:
             yield path
-
-
-def check_file(path: str | Path, remedy: str = "Copy it again") -> int:
-    """The size in bytes of a regular file that holds something.
-
-    Raises:
-        UserError: missing, empty, a folder, a pipe or another special file (which would wait for ever), or of a name
-            that is no UTF-8 (which image libraries crash on).
-    """
-    try:
-        os.fspath(path).encode()
-    except UnicodeEncodeError:
-        raise UserError("has a name that is not UTF-8", "Rename it", repr(os.fspath(path))) from None
-    try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        raise UserError(
-            "does not exist", "Add the file, or remove it from the table that names it", path
-        ) from None
-    except OSError as error:
-        raise UserError(f"cannot be read ({error.strerror})", remedy, path) from None
-    if not stat.S_ISREG(status.st_mode):
-        what = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-        raise UserError(f"is {what}", "Put the file itself there", path)
-    if not status.st_size:
-        raise UserError("is empty (0 bytes)", remedy, path)
-    return status.st_size
 
 
 def most_bytes() -> int:

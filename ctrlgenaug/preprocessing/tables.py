@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.preprocessing.raw_files import check_file
+from ctrlgenaug.files import check_file
 
 if TYPE_CHECKING:
     import pandas

@@ -65,7 +65,7 @@ def test_joint_and_pretraining(root, tmp_path):
     with pytest.raises(UserError, match=r"other settings \(.*paradigm: joint there, baseline now.*--fresh"):
         train_and_test(SPEC, root / SPEC.home, RunSettings(), tmp_path / "joint")
     other = RunSettings(paradigm="joint", synthetic_ratio=0.5, **common | {"fit": FitSettings(max_steps=4)})
-    with pytest.raises(UserError, match=r"other settings \(max_steps: 3 there, 4 now\)"):
+    with pytest.raises(UserError, match=r"other settings \(fit.max_steps: 3 there, 4 now; see"):
         train_and_test(SPEC, root / SPEC.home, other, tmp_path / "joint")
     assert joint["clips"]["synthetic"] == {"CT-0": 5, "CT-1": 5, "CT-234": 5}
     assert joint["synthetic_left_out"] == 6  # made from held-out patients' conditions

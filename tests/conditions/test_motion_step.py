@@ -170,7 +170,7 @@ def test_mistakes_of_the_command_line_are_one_line(make_home, run_script, tmp_pa
     )
     run_script(SCRIPT, "--clip_data_dir", clips, cwd=tmp_path)
     other = refused(run_script, tmp_path, "--clip_data_dir", clips, "--adjacent_reference")
-    assert "was made with adjacent_reference=False, not True" in other
+    assert "was made with other settings (adjacent_reference: False there, True now" in other
     assert "seed=0, not 1" in refused(run_script, tmp_path, "--clip_data_dir", clips, "--seed", 1)
     (home / MOSMED.trajectories_dir / "settings.json").unlink()
     assert "holds files but no settings.json" in refused(run_script, tmp_path, "--clip_data_dir", clips)

@@ -12,10 +12,11 @@ import numpy as np
 
 from ctrlgenaug import datasets
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import check_file
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.images import percentile_window, square_frame, without_small_parts
 from ctrlgenaug.preprocessing.nifti import existing, read_nifti
-from ctrlgenaug.preprocessing.raw_files import check_file, find, is_litter
+from ctrlgenaug.preprocessing.raw_files import find, is_litter
 from ctrlgenaug.preprocessing.readers.reader import Found, RawReader
 from ctrlgenaug.preprocessing.tables import decoded
 

@@ -10,9 +10,10 @@ import numpy as np
 from ctrlgenaug import datasets
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import check_file
 from ctrlgenaug.plain_data import load_npy
 from ctrlgenaug.preprocessing.batch import Case
-from ctrlgenaug.preprocessing.raw_files import check_file, find, is_litter
+from ctrlgenaug.preprocessing.raw_files import find, is_litter
 from ctrlgenaug.preprocessing.readers.reader import Found, RawReader
 from ctrlgenaug.preprocessing.tables import read_table
 

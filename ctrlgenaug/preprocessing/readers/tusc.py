@@ -20,13 +20,14 @@ import numpy as np
 from ctrlgenaug import datasets, steps
 from ctrlgenaug.datasets import SPLITS
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import check_file
 from ctrlgenaug.folders import exclusive
 from ctrlgenaug.plain_data import read_jsonl, write_jsonl
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.clips import read_cases
 from ctrlgenaug.preprocessing.images import lesion_box, square_frame, with_margin
 from ctrlgenaug.preprocessing.png import read_png
-from ctrlgenaug.preprocessing.raw_files import check_file, check_picture, find
+from ctrlgenaug.preprocessing.raw_files import check_picture, find
 from ctrlgenaug.preprocessing.readers.reader import Found, RawReader
 from ctrlgenaug.preprocessing.readers.tirads import Nodule, nodule_number, read_nodules
 
