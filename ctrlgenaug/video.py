@@ -16,8 +16,8 @@ import imageio_ffmpeg
 import numpy as np
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import atomic_path
-from ctrlgenaug.preprocessing.raw_files import check_file, check_picture
+from ctrlgenaug.files import atomic_path, check_file
+from ctrlgenaug.preprocessing.raw_files import check_picture
 
 FRAMES_PER_SECOND = 2.5  # of every clip of the method, real or synthetic
 MOST_CLIP_PIXELS = 1 << 28  # of all frames of a clip together: 4096 frames of 256 x 256

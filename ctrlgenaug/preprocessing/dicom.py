@@ -17,9 +17,10 @@ import cv2
 import numpy as np
 
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import check_file
 from ctrlgenaug.preprocessing.images import Box
 from ctrlgenaug.preprocessing.notes import note
-from ctrlgenaug.preprocessing.raw_files import check_claim, check_file, check_picture
+from ctrlgenaug.preprocessing.raw_files import check_claim, check_picture
 from ctrlgenaug.preprocessing.volumes import Volume
 
 REMEDY = "Copy it again"

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.preprocessing.raw_files import check_file, check_picture
+from ctrlgenaug.files import check_file
+from ctrlgenaug.preprocessing.raw_files import check_picture
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".gif")
 

@@ -12,6 +12,7 @@ import numpy as np
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.datasets.data_file import DataFile, Slices
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import check_file
 from ctrlgenaug.plain_data import load_npy
 from ctrlgenaug.preprocessing import images, volumes
 from ctrlgenaug.preprocessing.batch import Case
@@ -20,7 +21,7 @@ from ctrlgenaug.preprocessing.images import Box
 from ctrlgenaug.preprocessing.nifti import read_volume
 from ctrlgenaug.preprocessing.notes import note
 from ctrlgenaug.preprocessing.pictures import read_picture
-from ctrlgenaug.preprocessing.raw_files import check_claim, check_file, check_picture
+from ctrlgenaug.preprocessing.raw_files import check_claim, check_picture
 from ctrlgenaug.preprocessing.volumes import Volume
 from ctrlgenaug.video import iterate_video
 
