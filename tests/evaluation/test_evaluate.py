@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 
@@ -185,3 +186,73 @@ def test_unreadable_clips_and_wrong_requests(root, tmp_path, run_script):
     )  # without a classifier: it takes long to build
     refused = fails(*plain, "--metrics", "smoothness")
     assert "made from test conditions" in refused
+
+
+def judged(root, folder, real=".", metrics=("all",), classifier=True, **settings):
+    """evaluate.py's result in this process, without the VAE."""
+    paths = {
+        "real": real and str(root / real),
+        "classifier": str(root / "classifier.pth") if classifier else None,
+    }
+    settings = EvaluationSettings((str(folder),), metrics=metrics, draws=2, **paths, **settings)
+    return evaluation.evaluate_folders(SPEC, settings).found
+
+
+def test_clips_of_another_length_and_size_and_broken_ones(root, tmp_path):
+    """A folder as users have it: other lengths are compared at the data set's, what cannot be compared is named."""
+    folder = tmp_path / "mixed"
+    shutil.copytree(root / "synthetic", folder)
+    first, second, third, fourth, fifth = sorted(folder.glob("*.mp4"))[:5]
+    write_mp4(first, draw_clip("CT-0", 1, frames=12))
+    write_mp4(second, draw_clip("CT-0", 2, frames=1))
+    write_mp4(third, draw_clip("CT-0", 3, size=96))
+    fourth.write_bytes(b"")
+    fifth.unlink()
+    fifth.mkdir()
+    found = judged(root, folder)
+    assert found["failures"].keys() == {third.name, fourth.name, fifth.name}
+    assert "has frames of 96 x 96, the others of 64 x 64" in found["failures"][third.name]
+    assert found["counts"]["synthetic"]["all"] == 21
+    assert found["metrics"]["smoothness"]["all"]["synthetic"]["count"] == 20  # a single frame has none
+    assert found["metrics"]["memorisation"]["all"]["pixel"]["count"] == 21
+    assert found["metrics"]["motion_field"]["all"]["count"] == 19
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_class_without_real_clips_and_one_without_synthetic(root, tmp_path):
+    home = tmp_path / "home"
+    shutil.copytree(root / SPEC.home, home / SPEC.home)
+    path = SPEC.metadata_path(home / SPEC.home / SPEC.clips_dir, "train")
+    path.write_text("".join(line for line in path.open() if '"CT-1"' not in line))
+    folder = tmp_path / "synthetic"
+    shutil.copytree(root / "synthetic", folder)
+    for clip in folder.glob("*_CT-234_*"):
+        clip.unlink()
+    found = judged(home, folder, classifier=False)
+    assert found["counts"]["real"]["CT-1"] == 0 and "CT-234" not in found["metrics"]["smoothness"]
+    assert found["metrics"]["memorisation"]["CT-1"] is None and found["metrics"]["memorisation"]["CT-0"]
+    assert found["metrics"]["diversity"]["CT-1"].keys() == {"synthetic"}
+    assert found["metrics"]["image_prior"]["CT-1"] is None
+    assert any("no real clip of class CT-1" in warning for warning in found["warnings"])
+    assert any(warning.startswith("only 16 synthetic clips") for warning in found["warnings"])
+    assert "| CT-1 | – |" in markdown(found)
+
+
+def test_nothing_is_written_beside_read_only_inputs(root, tmp_path, monkeypatch, capfd):
+    """The folders of clips may be somebody else's: latents then go elsewhere, or are not kept, and that is said."""
+    folder = tmp_path / "synthetic"
+    shutil.copytree(root / "synthetic", folder)
+    before = sorted(path.name for path in folder.iterdir())
+    common = {"metrics": ("vae_seq",), "vae_path": str(root / "vae"), "classifier": False, "real": None}
+
+    def refuse(path, array):
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    elsewhere = judged(root, folder, latents_dir=str(tmp_path / "kept"), **common)
+    assert len(list((tmp_path / "kept").rglob("*.npy"))) == 24
+    monkeypatch.setattr("augment.quality.latents.save_npy", refuse)
+    found = judged(root, folder, **common)
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert found["metrics"] == elsewhere["metrics"] and not found["failures"]
+    assert found["metrics"]["vae_seq"]["all"]["synthetic"]["count"] == 24
+    assert capfd.readouterr().err.count("latents are not kept") == 1
