@@ -112,8 +112,9 @@ def main() -> None:
 
     from augment.classifiers.run_report import percent
     from augment.classifiers.train import FitSettings
-    from augment.classifiers.training_run import RunSettings, default_threads, train_and_test
+    from augment.classifiers.training_run import RunSettings, train_and_test
     from ctrlgenaug.devices import pick_device
+    from ctrlgenaug.processes import default_workers
 
     fit = FitSettings(
         batch_size=options.batch_size,
@@ -152,7 +153,7 @@ def main() -> None:
         folder,
         device=pick_device(options.device),
         cache_gb=options.cache_gb,
-        threads=options.num_threads or default_threads(),
+        threads=options.num_threads or default_workers(),
         fresh=options.fresh,
     )
     if result["strangers"]:

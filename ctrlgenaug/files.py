@@ -96,6 +96,21 @@ def sync_handle(descriptor: int) -> None:
             raise
 
 
+def allocate(path: Path) -> None:
+    """Gives every byte of a file its place on the disk: on a full one, a write through a mapping ends the process.
+
+    Raises:
+        OSError: ENOSPC with ``path``, which is removed.
+    """
+    try:
+        with path.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, os.fstat(handle.fileno()).st_size)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            remove(path)
+            raise OSError(error.errno, error.strerror, str(path)) from error
+
+
 def remove(path: Path) -> None:
     """Removes a file, a link or a folder with all that is in it; never what a link points to."""
     if path.is_dir() and not path.is_symlink():

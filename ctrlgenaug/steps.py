@@ -4,37 +4,39 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from tqdm import tqdm
-
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import is_disk_full, printable
+from ctrlgenaug.processes import default_workers, start_worker
+from ctrlgenaug.progress import progress, say
 
 EXIT_SOME_FAILED = 1
 EXIT_ERROR = 2
+EXIT_PIPE = 141
 
 
 def describe(error: BaseException) -> str:
     """One line for a user: our own errors as they are, a full disk by its remedy, the rest with their type."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return (
-            f"{error.filename or 'output'}: the disk is full. Free some space and run the same command again."
-        )
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS):
-        return f"{error.filename or 'output'}: permission denied. Choose a folder you may write."
-    first_line = str(error).strip().splitlines()[:1]
-    return f"{type(error).__name__}: {first_line[0] if first_line else 'no details'}"
+    where = printable(getattr(error, "filename", None) or "output")
+    if is_disk_full(error):
+        return f"{where}: the disk is full. Free some space and run the same command again."
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"{where}: permission denied. Choose a folder you may write."
+    if isinstance(error, OSError) and error.errno:
+        return f"{where}: {error.strerror}. Check the disk, the path and its links."
+    reason = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}: {reason or 'no details'}"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -49,20 +51,23 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Calls a script's ``main`` and leaves with its exit code; errors a user can mend become one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end a run
     try:
         code = main() or 0
-    except UserError as error:
-        print(f"error: {describe(error)}", file=sys.stderr)
-        code = EXIT_ERROR
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            raise
-        print(f"error: {describe(error)}", file=sys.stderr)
-        code = EXIT_ERROR
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = EXIT_PIPE
     except KeyboardInterrupt:
         print("interrupted; run the same command again to continue", file=sys.stderr)
         code = 130
-    sys.stdout.flush()
+    except Exception as error:
+        if not (isinstance(error, UserError | OSError) or is_disk_full(error)):
+            raise
+        print(f"error: {describe(error)}", file=sys.stderr)
+        code = EXIT_ERROR
     raise SystemExit(code)
 
 
@@ -119,8 +124,7 @@ def for_each_case(
     """
     outcome = Outcome()
     jobs = dict(zip(cases, arguments, strict=True))
-    bar = tqdm(total=len(jobs), desc=description, unit=unit, disable=None if sys.stderr.isatty() else False,
-               mininterval=0.5 if sys.stderr.isatty() else 10)  # fmt: skip
+    bar = progress(total=len(jobs), description=description, unit=unit)
 
     def settle(case: str, compute: Callable[[], Any]) -> None:
         try:
@@ -128,14 +132,14 @@ def for_each_case(
             if on_result is not None:
                 on_result(outcome.results[case])
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_disk_full(error):
                 raise
             if strict:
                 raise (
                     error if isinstance(error, UserError) else UserError(describe(error), path=case)
                 ) from error
             outcome.failures[case] = describe(error)
-            tqdm.write(f"skipped {case}: {describe(error)}", file=sys.stderr)
+            say(f"skipped {case}: {describe(error)}")
         bar.update()
 
     with bar:
@@ -145,7 +149,7 @@ def for_each_case(
         else:
             # spawn: a forked child inherits the locks of OpenCV's and torch's threads and can hang on them
             pool = ProcessPoolExecutor(
-                min(num_workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=_start_worker
+                min(num_workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=start_worker
             )
             try:
                 futures = {pool.submit(worker, *args): case for case, args in jobs.items()}
@@ -157,18 +161,6 @@ def for_each_case(
     return outcome
 
 
-def _start_worker() -> None:
-    """In a worker process: leave the keyboard to the parent, and leave with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    # The workers of a killed run would wait for ever, and before that write beside the run that continues it.
-    multiprocessing.parent_process().join()
-    os._exit(EXIT_ERROR)
-
-
 def add_batch_options(parser: argparse.ArgumentParser, *, workers: bool = True) -> None:
     """Adds the flags that every batch step shares: ``--num_workers`` and ``--strict``."""
     group = parser.add_argument_group("running")
@@ -176,7 +168,7 @@ def add_batch_options(parser: argparse.ArgumentParser, *, workers: bool = True) 
         group.add_argument(
             "--num_workers",
             type=int,
-            default=min(8, os.cpu_count() or 1),
+            default=default_workers(),
             help="processes side by side (default: %(default)s); the output does not depend on it",
         )
     group.add_argument(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -271,8 +270,3 @@ def _counts_line(spec: DatasetSpec, parts: Parts) -> str:
     if parts.left_out:
         line += f"; {parts.left_out} synthetic clips of held-out patients left out"
     return line
-
-
-def default_threads() -> int:
-    """Threads that read clips: up to 8, and never more than there are cores."""
-    return max(1, min(8, os.cpu_count() or 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from augment.generation import manifest
 from augment.generation.plan import Sample
 from augment.generation.workers import Factory, Pool, Reports
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.progress import progress, say
 from ctrlgenaug.steps import Outcome
 from ctrlgenaug.video import read_video
 
@@ -106,10 +105,7 @@ def _synthesise(
     journal: manifest.Journal,
     outcome: Outcome,
 ) -> None:
-    terminal = sys.stderr.isatty()
-    with tqdm(
-        total=len(missing), desc="synthesis", unit="clip", mininterval=0.5 if terminal else 10, smoothing=0.1
-    ) as bar:
+    with progress(total=len(missing), description="synthesis", unit="clip", smoothing=0.1) as bar:
 
         def done(sample: Sample, device: str, seconds: float) -> None:
             journal.add(_row(sample, work.settings, device, seconds))
@@ -118,11 +114,11 @@ def _synthesise(
 
         def failed(sample: Sample, reason: str) -> None:
             outcome.failures[sample.file_name] = reason
-            tqdm.write(f"skipped {sample.file_name}: {reason}", file=sys.stderr)
+            say(f"skipped {sample.file_name}: {reason}")
             bar.update()
 
         def note(text: str) -> None:
-            tqdm.write(f"note: {text}", file=sys.stderr)
+            say(f"note: {text}")
 
         Pool(
             work.factory,

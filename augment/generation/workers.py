@@ -10,8 +10,6 @@ import contextlib
 import gc
 import multiprocessing
 import os
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +22,8 @@ import numpy as np
 
 from augment.generation.plan import Sample
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import is_disk_full
+from ctrlgenaug.processes import start_worker
 from ctrlgenaug.steps import describe, is_out_of_memory
 from ctrlgenaug.video import write_mp4
 
@@ -268,11 +268,6 @@ class Pool:
 # --- in the worker ---
 
 
-def _leave_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)  # a killed parent must not leave GPUs occupied
-
-
 def _work(
     pipe: Connection,
     device: str,
@@ -282,8 +277,7 @@ def _work(
     scratch: str,
     lossless: bool,
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends its workers itself
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
+    start_worker()
     try:
         synthesiser = factory(device=device, **arguments)
     except UserError as error:
@@ -331,7 +325,7 @@ def _serve(
     except (BrokenPipeError, ConnectionResetError):
         raise
     except Exception as error:
-        if "no space left" in str(error).lower():
+        if is_disk_full(error):
             trouble = "fatal", ("the disk is full", "Free some space and run the same command again", folder)
         elif is_out_of_memory(error):
             trouble = "memory", None

@@ -6,7 +6,6 @@ they use; those whose needs are not met are left out.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
 from augment.classifiers.clip_items import Item
 from augment.classifiers.clips import fit_length
@@ -24,6 +22,7 @@ from augment.quality.reading import ahead
 from augment.quality.vae_seq import vae_seq
 from ctrlgenaug.conditions.motion_field import motion_field
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.progress import progress
 from ctrlgenaug.video import read_video
 
 if TYPE_CHECKING:
@@ -271,7 +270,7 @@ def read_set(
         result.items.extend(batch.items)
         return True
 
-    with tqdm(total=len(items), desc=name, unit="clip", mininterval=2, file=sys.stderr) as bar:
+    with progress(total=len(items), description=name, unit="clip") as bar:
         for chunk, decoded in zip(chunks, ahead(_decode, chunks), strict=True):
             good: list[tuple[Item, np.ndarray]] = []
             for item, frames in zip(chunk, decoded, strict=True):

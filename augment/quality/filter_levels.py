@@ -7,13 +7,11 @@ and the record know its reasons.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from augment.classifiers.clip_items import Item
 from augment.classifiers.clips import fit_length
@@ -25,6 +23,7 @@ from augment.quality.vae_seq import RESULTS, vae_seq
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.plain_data import read_json
+from ctrlgenaug.progress import progress
 from ctrlgenaug.video import read_video
 
 # clips (F, H, W) uint8 -> logits (N, classes)
@@ -108,7 +107,7 @@ class Evidence:
     def frames(self, verdicts: Sequence[Verdict], title: str) -> Iterator[tuple[Verdict, np.ndarray]]:
         """The samples that can be read, with their frames (F, H, W) uint8; the others are dropped as unreadable."""
         decoded = ahead(_decode, [self.path(verdict) for verdict in verdicts], depth=8)
-        bar = tqdm(decoded, total=len(verdicts), desc=title, unit="clip", mininterval=2, file=sys.stderr)
+        bar = progress(decoded, total=len(verdicts), description=title, unit="clip")
         for verdict, frames in zip(verdicts, bar, strict=True):
             if frames is None:
                 verdict.reason = noise_filter.UNREADABLE
@@ -247,7 +246,7 @@ register(
 
 def _between(evidence: Evidence) -> list[str]:
     asked = len(evidence.standing)
-    with tqdm(total=asked, desc="similarity", unit="clip", mininterval=2, file=sys.stderr) as bar:
+    with progress(total=asked, description="similarity", unit="clip") as bar:
 
         def latents_of(group: Sequence[Verdict]) -> Iterator[np.ndarray | None]:
             for _, item in evidence.store.stream([evidence.path(verdict) for verdict in group]):
@@ -297,14 +296,7 @@ def _described(
 ) -> tuple[list[int], dict[str, np.ndarray]]:
     """Positions of the clips that can be read; their thumbnails (``pixel``) and latents (``latent``), of one length."""
     good, thumbnails, latents = [], [], []
-    bar = tqdm(
-        ahead(_decode, paths, depth=8),
-        total=len(paths),
-        desc=title,
-        unit="clip",
-        mininterval=2,
-        file=sys.stderr,
-    )
+    bar = progress(ahead(_decode, paths, depth=8), total=len(paths), description=title, unit="clip")
     for index, frames in enumerate(bar):
         found = None if frames is None else store.of_clips([paths[index]], [frames])[0]
         if frames is None or found is None or isinstance(found, UserError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from augment.quality.reading import ahead
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.plain_data import load_npy, save_npy
+from ctrlgenaug.progress import say
 from ctrlgenaug.steps import is_out_of_memory
 from ctrlgenaug.video import read_video
 
@@ -173,7 +172,7 @@ class LatentStore:
                 if error.errno not in CANNOT_WRITE:
                     raise
                 note = f"note: latents are not kept: {self._cache.parent} cannot be written"
-                tqdm.write(note, file=sys.stderr)
+                say(note)
                 self._cache = None
         return latents
 
@@ -194,7 +193,7 @@ class LatentStore:
             if len(clips) == 1 or not is_out_of_memory(error):
                 raise
         self.batch_size = middle = len(clips) // 2
-        tqdm.write(f"note: out of memory: going on with {middle} clips at once", file=sys.stderr)
+        say(f"note: out of memory: going on with {middle} clips at once")
         return self._encode(clips[:middle], digests[:middle]) + self._encode(clips[middle:], digests[middle:])
 
     def _encode_together(self, clips: Sequence[np.ndarray], digests: Sequence[str]) -> list[np.ndarray]:

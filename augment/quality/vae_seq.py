@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from augment.generation.plan import parse_file_name
 from augment.quality.latents import LatentStore, frame_directions
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path, write_text
 from ctrlgenaug.plain_data import write_json
+from ctrlgenaug.progress import progress, say
 from ctrlgenaug.steps import Outcome
 
 RESULTS = "VAE_Seq_train_results"  # .json, .csv, .png
@@ -39,14 +38,13 @@ def vae_seq(latents: np.ndarray) -> float | None:
 def score_videos(store: LatentStore, videos: Sequence[Path]) -> Outcome:
     """VAE-Seq of each video (``results``, by file name); unreadable ones and single frames are ``failures``."""
     outcome = Outcome()
-    terminal = sys.stderr.isatty()
-    with tqdm(total=len(videos), desc="VAE-Seq", unit="clip", mininterval=0.5 if terminal else 10) as bar:
+    with progress(total=len(videos), description="VAE-Seq", unit="clip") as bar:
         for path, latents in store.stream(videos):
             score = None if isinstance(latents, UserError) else vae_seq(latents)
             if score is None:
                 reason = str(latents) if isinstance(latents, UserError) else "a single frame has no score."
                 outcome.failures[path.name] = reason
-                tqdm.write(f"skipped {path.name}: {reason}", file=sys.stderr)
+                say(f"skipped {path.name}: {reason}")
             else:
                 outcome.results[path.name] = score
             bar.update()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from ctrlgenaug import steps
 from ctrlgenaug.conditions.clip import PRIOR_SHAPE
@@ -24,6 +21,8 @@ from ctrlgenaug.folders import claim_folder, exclusive
 from ctrlgenaug.plain_data import load_npy, read_json, save_npy
 from ctrlgenaug.preprocessing import ledger
 from ctrlgenaug.preprocessing.png import read_png
+from ctrlgenaug.processes import default_workers
+from ctrlgenaug.progress import progress, say
 
 WEIGHTS_FILE = "weights.json"  # in the priors' folder: whose they are
 REMEDY = "Delete it and run extract_image_priors.py again"
@@ -105,7 +104,7 @@ def verify_priors(data_dir: str | Path, spec: DatasetSpec, settings: Settings) -
             f"holds priors of another encoder ({noted.get('encoder')})", "Check the weights", folder
         )
     outcome, finished = steps.Outcome(), ledger.entries(folder)
-    for name in tqdm(frames, desc="verifying", unit="prior"):
+    for name in progress(frames, description="verifying", unit="prior"):
         path = spec.prior_path(data_dir.parent, name)
         try:
             _check_values(load_prior(path, noted.get("dtype")), path)
@@ -115,7 +114,7 @@ def verify_priors(data_dir: str | Path, spec: DatasetSpec, settings: Settings) -
             outcome.counts["whole"] += 1
         except UserError as error:
             outcome.failures[name] = str(error)
-            tqdm.write(f"bad: {error}", file=sys.stderr)
+            say(f"bad: {error}")
     return outcome, folder
 
 
@@ -159,7 +158,7 @@ def extract_priors(
         outcome.counts["kept"] = len(frames) - len(todo)
         if todo:
             model = load_encoder(settings.checkpoint).to(device)
-            with tqdm(total=len(todo), desc="image priors", unit="frame") as bar:
+            with progress(total=len(todo), description="image priors", unit="frame") as bar:
                 for name, error in _make(model, device, todo, frames, targets, settings):
                     bar.update()
                     if error is None:
@@ -170,7 +169,7 @@ def extract_priors(
                         raise error
                     else:
                         outcome.failures[name] = str(error)
-                        tqdm.write(f"skipped {name}: {error}", file=sys.stderr)
+                        say(f"skipped {name}: {error}")
     return outcome, folder
 
 
@@ -187,7 +186,7 @@ def _make(
     Reading and writing go on beside the encoder; at most two batches are in memory.
     """
     size = settings.batch_size
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(default_workers()) as pool:
 
         def read(start: int) -> list[tuple[str, Future[np.ndarray]]]:
             return [(name, pool.submit(read_png, frames[name])) for name in names[start : start + size]]

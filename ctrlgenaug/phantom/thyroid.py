@@ -13,11 +13,11 @@ import cv2
 import h5py
 import numpy as np
 import pandas
-from tqdm import tqdm
 
 from ctrlgenaug.files import atomic_path
 from ctrlgenaug.phantom import shapes
 from ctrlgenaug.phantom.cohort import Patient
+from ctrlgenaug.progress import progress
 
 LEVELS = ("TR2", "TR3", "TR4", "TR5")
 HEIGHT, WIDTH = 802, 1054  # pixels
@@ -158,7 +158,7 @@ def write(out: Path, patients: list[Patient], *, num_workers: int = 1) -> None:
         annotation, frame_num = (
             films.create_dataset(name, (total,), "S8") for name in ("annot_id", "frame_num")
         )
-        for nodule in tqdm(nodules, desc="drawing films", unit="film", disable=None):
+        for nodule in progress(nodules, description="drawing films", unit="film"):
             picture, lesion = draw_film(nodule.patient.generator("film"), nodule.codes, len(nodule.frames))
             middle = len(nodule.frames) // 2
             for i, frame in enumerate(nodule.frames):

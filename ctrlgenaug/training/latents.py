@@ -14,11 +14,11 @@ from typing import Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
-from tqdm import tqdm
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import TEMPORARY_PREFIX
+from ctrlgenaug.files import TEMPORARY_PREFIX, allocate, rename
 from ctrlgenaug.plain_data import load_npy
+from ctrlgenaug.progress import progress
 from ctrlgenaug.training.records import Records
 
 
@@ -80,19 +80,18 @@ def cached_moments(
     if accelerator.is_main_process:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float32, shape=shape).flush()
+        allocate(unfinished)
     accelerator.wait_for_everyone()
     target = np.lib.format.open_memmap(unfinished, mode="r+")
     own = range(accelerator.process_index, len(source), accelerator.num_processes)
-    bar = tqdm(
-        own, desc="latent cache", unit="sample", disable=not accelerator.is_main_process, mininterval=5
-    )
+    bar = progress(own, description="latent cache", unit="sample", disable=not accelerator.is_main_process)
     for index in bar:
         target[index] = encode(source.pixels(index).to(accelerator.device)).cpu().numpy()
     target.flush()
     del target
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        unfinished.replace(path)
+        rename(unfinished, path)
         records.log(f"latent cache: {len(source)} samples written to {path}")
     accelerator.wait_for_everyone()
     return load_npy(path, shape, mmap=True)

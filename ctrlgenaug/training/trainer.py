@@ -6,7 +6,6 @@ import contextlib
 import math
 import resource
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.progress import progress
 from ctrlgenaug.steps import describe
 from ctrlgenaug.training import checkpoints
 from ctrlgenaug.training.config import TrainingConfig
@@ -150,14 +150,12 @@ class Trainer:
         signal.signal(signal.SIGUSR1, request)
 
     def _progress(self) -> tqdm:
-        terminal = sys.stderr.isatty()
-        return tqdm(
+        return progress(
             total=self.length.steps,
-            initial=self.step,
-            desc=self.stage.folder,
+            description=self.stage.folder,
             unit="step",
+            initial=self.step,
             disable=not self.accelerator.is_main_process,
-            mininterval=0.5 if terminal else 15,
         )
 
     # --- one optimizer step ------------------------------------------------------------------------------------------
