@@ -1,10 +1,22 @@
-#!/usr/bin/env bash
-# Trains the sequence diffusion model on all GPUs given, or on the CPU. The same command again continues where it stopped.
+#!/bin/sh
+# Trains the sequence diffusion model on all GPUs given, or on the CPU. The same command again continues.
 #
-#   bash sequence_LDM_train.sh                                          MosMed
-#   bash sequence_LDM_train.sh configs/ACDC-sequence-LDM.yaml train_batch_size=8   another data set; any field of docs/configuration.md
-#   CUDA_VISIBLE_DEVICES=0,1 bash sequence_LDM_train.sh --dry_run       sizes, steps, a check of all files
-set -euo pipefail
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-source "$ROOT/scripts/launch.sh"
-launch train_sequence_LDM.py configs/MosMed-sequence-LDM.yaml "$@"
+#   sh sequence_LDM_train.sh                       MosMed
+#   sh sequence_LDM_train.sh CONFIG key=value ...  another config, e.g. configs/ACDC-sequence-LDM.yaml;
+#                                                  any field of docs/configuration.md
+#   sh sequence_LDM_train.sh --dry_run             sizes, steps, memory and a check of all files
+#
+# CUDA_VISIBLE_DEVICES chooses the GPUs, NUM_PROCESSES the processes; NUM_MACHINES, MACHINE_RANK, MAIN_ADDRESS and
+# MAIN_PORT, or SLURM's variables, join machines (docs/training.md).
+#
+# With the line ends of Windows every line below would end in garbage. The string is one line end: one character here.
+case '
+' in ?) ;; *) echo "error: $0 has the line ends of Windows. Convert it: dos2unix *.sh" >&2; exit 2 ;; esac #
+set -eu
+ROOT=$(cd "$(dirname "$0")" && pwd)
+python=${PYTHON:-$(command -v python || command -v python3 || true)}
+if [ -z "$python" ]; then
+    echo "error: no python was found. Activate the environment, or set PYTHON." >&2
+    exit 2
+fi
+exec "$python" "$ROOT/scripts/launch.py" train_sequence_LDM.py configs/MosMed-sequence-LDM.yaml "$@"

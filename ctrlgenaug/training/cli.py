@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +14,13 @@ from ctrlgenaug.config import load_config, save_config, to_yaml
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.training.config import TrainingConfig
 from ctrlgenaug.training.export import CONFIG_FILE, export_model, model_in
+from ctrlgenaug.training.processes import (
+    connect,
+    forget_accelerate_settings,
+    leave_with_launcher,
+    lost_connection,
+    rank,
+)
 from ctrlgenaug.training.published import PublishedFields
 
 if TYPE_CHECKING:
@@ -40,7 +46,7 @@ def read_config(schema: type[TrainingConfig], path: str, overrides: Sequence[str
     for name in INPUTS:
         if getattr(config, name, None):
             setattr(config, name, find_input(getattr(config, name)))
-    if int(os.environ.get("RANK", "0")) == 0:
+    if rank() == 0:
         print("".join(f"{note}\n" for note in translate.notes), end="", flush=True)
     return config
 
@@ -79,6 +85,8 @@ def main(
     # --learning_rate=1e-4 is as good as learning_rate=1e-4
     if wrong := [flag for flag in flags if "=" not in flag]:
         parser.error(f"unrecognized arguments: {' '.join(wrong)} (fields are given as key=value)")
+    leave_with_launcher()
+    rank()  # an environment that makes no sense is told before anything else
     with told_once():
         config = read_config(schema, arguments.config, [*arguments.overrides, *flags])
         return train(config, build_stage, dry_run=arguments.dry_run)
@@ -93,17 +101,24 @@ def told_once() -> Iterator[None]:
     try:
         yield
     except UserError:
-        if int(os.environ.get("RANK", "0")) > 0:
+        if rank() > 0:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
         raise
+    except RuntimeError as error:
+        if not lost_connection(error):
+            raise
+        raise UserError(
+            f"another process of this training is gone ({str(error).strip().splitlines()[0][:200]})",
+            "The same command on all machines continues from the newest checkpoint",
+        ) from None
 
 
 def train(
     config: TrainingConfig, build_stage: Callable[[TrainingConfig], Stage], *, dry_run: bool = False
 ) -> int:
     """One training run from a resolved config to the exported folder."""
-    if int(os.environ.get("RANK", "0")) == 0:
+    if rank() == 0:
         print(to_yaml(config), end="", flush=True)
     # imported here, so that a mistake in the command line or config costs no time
     from ctrlgenaug.folders import exclusive
@@ -159,10 +174,8 @@ def data_is_sound(stage: Stage, accelerator: Accelerator) -> bool:
 
 def make_accelerator(config: TrainingConfig) -> Accelerator:
     """Devices, processes and precision, as launched and configured."""
-    from datetime import timedelta
-
     import torch
-    from accelerate import Accelerator, InitProcessGroupKwargs
+    from accelerate import Accelerator
     from accelerate.utils import set_seed
 
     on_gpu = torch.cuda.is_available()
@@ -171,13 +184,14 @@ def make_accelerator(config: TrainingConfig) -> Accelerator:
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.allow_tf32
+    if (engines := forget_accelerate_settings()) and rank() == 0:
+        print(f"note: {', '.join(engines)} is not used; training here is plain data parallelism", flush=True)
+    connect(on_gpu)
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision,
         cpu=not on_gpu,
         log_with=config.tracker,
         project_dir=config.output_dir,
-        # validation and saving are the main process's; the others wait for it this long
-        kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
     )
     set_seed(config.seed)
     return accelerator

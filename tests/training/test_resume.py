@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -23,6 +22,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 import toy as toy_module  # noqa: E402
 
+LAUNCHER = HERE.parents[1] / "scripts" / "launch.py"
 STEPS = 12
 SETTINGS = (
     *(f"max_train_steps={STEPS}", "train_batch_size=3", "gradient_accumulation_steps=2"),
@@ -36,16 +36,13 @@ def toy(cwd, *overrides, code=0, processes=1, **environment):
     cwd.mkdir(exist_ok=True)
     command = [sys.executable]
     if processes > 1:
-        command += [
-            str(HERE.parents[1] / "scripts" / "launch.py"),
-            "--multi_gpu",
-            "--num_processes",
-            str(processes),
-        ]
-        command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        command += ["--main_process_port", "0"]
+        (cwd / "toy.yaml").write_text("output_dir: run\n")
+        command += [str(LAUNCHER), str(HERE / "toy.py"), "toy.yaml"]
+        environment |= {"NUM_PROCESSES": str(processes)}
+    else:
+        command += [str(HERE / "toy.py")]
     result = subprocess.run(
-        [*command, str(HERE / "toy.py"), *SETTINGS, *overrides],
+        [*command, *SETTINGS, *overrides],
         cwd=cwd,
         env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **environment},
         capture_output=True,
@@ -138,30 +135,6 @@ def test_an_error_of_all_processes_is_told_once(tmp_path):
     output = toy(tmp_path, "resume_from_checkpoint=checkpoint-7", processes=2, code=2)
     assert output.count("error:") == 1 and "checkpoint-7/manifest.json: does not exist" in output
     assert "Traceback" not in output
-
-
-def test_sigterm_to_the_shell_script_saves_and_leaves(tmp_path):
-    script = tmp_path / "train.sh"
-    root = HERE.parent.parent
-    script.write_text(
-        f'ROOT={HERE}\nsource "{root}/scripts/launch.sh"\nlaunch toy.py toy.yaml "$@"\n', encoding="utf-8"
-    )
-    (tmp_path / "toy.yaml").write_text("output_dir: run\n")
-    endless = ("max_train_steps", "checkpointing_steps", "validation_steps")
-    process = subprocess.Popen(
-        ["bash", str(script), *SETTINGS, *(f"{name}=100000" for name in endless)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-    )
-    log = tmp_path / "run" / "train_loss.txt"
-    deadline = time.monotonic() + 120
-    while not log.is_file() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.2)
-    assert log.is_file()
-    process.terminate()
-    assert process.wait(timeout=60) == 143
-    assert "stopped on request" in (tmp_path / "run" / "log.txt").read_text()
-    assert len(list((tmp_path / "run").glob("checkpoint-*/manifest.json"))) == 1
 
 
 @pytest.fixture

@@ -124,7 +124,8 @@ def main():
     config = Path("toy.yaml")
     if not config.exists():
         config.write_text("output_dir: run\n")
-    sys.argv[1:1] = ["--config", str(config)]
+    if "--config" not in sys.argv:
+        sys.argv[1:1] = ["--config", str(config)]
     return cli.main(ToyConfig, ToyStage, description="toy", script="toy.py", default_config="toy.yaml")
 
 
