@@ -1,0 +1,1 @@
+"""Whether a data set is whole: every file of its five stages, read and compared (check_data.py)."""
