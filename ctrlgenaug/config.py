@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import io
+import types
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import write_text
+from ctrlgenaug.files import read_text, write_text
 
 Schema = TypeVar("Schema")
 
@@ -38,18 +40,9 @@ def load_config(
         UserError: missing or malformed file, unknown key (named, with the nearest one), wrong type, missing value.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError("does not exist", "Give the path of a config, e.g. one in configs/", path)
-    try:
-        from_file = OmegaConf.load(path)
-        if not isinstance(from_file, DictConfig):
-            raise UserError("is not a list of `key: value` lines", "See configs/ for examples", path)
-    except YAMLError as error:
-        raise UserError(f"is not YAML ({str(error).splitlines()[0]})", "Mend the line", path) from None
+    from_file, from_line = _read(path), OmegaConf.create()
     for item in overrides:
-        if "=" not in item.lstrip("-"):
-            raise UserError(f"{item!r} is not of the form key=value", "Write e.g. learning_rate=1e-4")
-    from_line = OmegaConf.from_dotlist([item.lstrip("-") for item in overrides])
+        _override(from_line, schema, item.lstrip("-"))
     try:
         merged = OmegaConf.structured(schema)
         for source, where in ((from_file, path), (from_line, "command line")):
@@ -64,6 +57,47 @@ def load_config(
         raise UserError(f"{key}{reason}", f"See {page} for the field's type", path) from None
     except ValueError as error:  # a schema's own __post_init__
         raise UserError(str(error), f"See {page}", path) from None
+
+
+def _read(path: Path) -> DictConfig:
+    text = read_text(path, "Give the path of a config, e.g. one in configs/")
+    try:
+        content = OmegaConf.load(io.StringIO(text))
+    except (
+        Exception
+    ) as error:  # YAML's own errors, and those of numbers, dates and depths that it does not expect
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"is not YAML ({reason})", "Mend the line", path) from None
+    if not isinstance(content, DictConfig):
+        raise UserError("is not a list of `key: value` lines", "See configs/ for examples", path)
+    return content
+
+
+def _override(config: DictConfig, schema: type, item: str) -> None:
+    """Sets one ``key=value`` as the field's type reads it; YAML would take 0123 for 83, 12:30 for 750, yes for true."""
+    key, equals, text = item.partition("=")
+    if not equals or not key:
+        raise UserError(f"{item!r} is not of the form key=value", "Write e.g. learning_rate=1e-4")
+    try:
+        if not _is_scalar(schema, key):
+            config.merge_with(OmegaConf.from_dotlist([item]))
+        else:
+            OmegaConf.update(config, key, None if text in ("null", "~") else text)
+    except Exception as error:  # see `_read`
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{item!r} cannot be read ({reason})", "Write e.g. learning_rate=1e-4") from None
+
+
+def _is_scalar(schema: type, key: str) -> bool:
+    """Whether field ``key`` (dots for nested ones) is one text, number or switch; None counts as such."""
+    found: Any = schema
+    for name in key.split("."):
+        if not dataclasses.is_dataclass(found):
+            return False
+        found = typing.get_type_hints(found).get(name)
+    either = typing.get_origin(found) in (typing.Union, types.UnionType)
+    kinds = set(typing.get_args(found) if either else (found,)) - {type(None)}
+    return kinds <= {str, int, float, bool}
 
 
 def _refuse_unknown(given: DictConfig, schema: type, where: str | Path, prefix: str = "") -> None:
