@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -13,8 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from augment.classifiers import clips as clip_tools
-from augment.generation.manifest import MANIFEST, SETTINGS
-from augment.generation.plan import parse_file_name
+from augment.generation.synthesis_folder import SynthesisFolder
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.video import read_video
@@ -96,20 +94,6 @@ def hold_out(
     )
 
 
-def _declared_splits(folder: Path) -> Iterator[str]:
-    """What a synthesis folder's own records say about whose conditions were used; damaged lines are passed over."""
-    for name in (SETTINGS, MANIFEST):
-        path = folder / name
-        lines = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        for text in [lines] if name == SETTINGS else lines.splitlines():
-            try:
-                row = json.loads(text or "null")
-            except ValueError:
-                continue
-            if isinstance(row, dict) and isinstance(row.get("split"), str):
-                yield row["split"]
-
-
 def synthetic_items(
     folders: Sequence[str | Path], spec: DatasetSpec, test: Sequence[Item] = ()
 ) -> tuple[list[Item], list[str]]:
@@ -135,13 +119,14 @@ def synthetic_items(
             "Generate with --split train: a classifier must not see test patients, not even through the generator",
             folder,
         )
-        if any(split != "train" for split in _declared_splits(folder)):
+        synthesis = SynthesisFolder(folder)
+        if synthesis.splits() - {"train"}:
             raise leak
-        found = sorted(path for path in folder.glob("*.mp4") if not path.name.startswith("."))
+        found = synthesis.clips(spec)
+        strangers += found.foreign
         before = len(items)
-        for path in found:
+        for path, sample in found.samples.items():
             try:
-                sample = parse_file_name(path.name, spec)
                 patient = spec.patient(sample.clip)
             except UserError:
                 strangers.append(path.name)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from augment.generation import manifest
 from augment.generation.plan import Sample
+from augment.generation.synthesis_folder import Part, SynthesisFolder
 from augment.generation.workers import Factory, Pool, Reports
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.errors import UserError
@@ -45,70 +45,36 @@ class Work:
     lossless: bool = False
 
 
-def _row(
-    sample: Sample, settings: Mapping[str, Any], device: str | None, seconds: float | None
-) -> dict[str, Any]:
-    return {
-        "file": sample.file_name,
-        "clip": sample.clip,
-        "class": sample.cls,
-        "seed": sample.seed,
-        "prompt": sample.text if "text_condition" in settings.get("conditions", ()) else "",
-        **settings,
-        "device": device,
-        "seconds": None if seconds is None else round(seconds, 3),
-        "time": None if seconds is None else datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-
-
-def fill_folder(samples: Sequence[Sample], folder: Path, work: Work) -> Outcome:
+def fill_folder(samples: Sequence[Sample], folder: SynthesisFolder, work: Work) -> Outcome:
     """Makes what is missing of ``samples`` in ``folder``.
 
     Args:
         samples: this shard's part of the plan.
-        folder: absolute path of the synthesis folder; created if need be.
+        folder: the synthesis folder, its path absolute; created if need be.
         work: how.
 
     Returns:
-        results: file names that exist now, by sample name; failures by sample name; ``counts["made"]`` and
+        results: samples that exist now, by file name; failures by file name; ``counts["made"]`` and
         ``counts["kept"]`` (were there before).
 
     Raises:
         UserError: other settings made the folder, the same shard is running, the model is refused, the disk is full.
     """
     outcome = Outcome()
-    with manifest.part(folder, work.shard) as corner:
-        manifest.claim(folder, corner, work.settings)
-        present = manifest.finished(folder, [sample.file_name for sample in samples])
-        missing = [sample for sample in samples if sample.file_name not in present]
+    with folder.filled_by(work.shard, work.settings) as part:
+        missing = part.missing(samples)
         outcome.counts["kept"] = len(samples) - len(missing)
-        journal = manifest.Journal(corner / manifest.JOURNAL)
-        try:
-            if missing:
-                _synthesise(missing, folder, corner, work, journal, outcome)
-        finally:
-            manifest.fold(
-                folder,
-                corner,
-                {sample.file_name: _row(sample, work.settings, None, None) for sample in samples},
-            )
-    present = manifest.finished(folder, [sample.file_name for sample in samples])
-    outcome.results = {sample.file_name: sample for sample in samples if sample.file_name in present}
+        if missing:
+            _synthesise(missing, part, work, outcome)
+    outcome.results = {s.file_name: s for s in samples if s.file_name not in outcome.failures}
     return outcome
 
 
-def _synthesise(
-    missing: Sequence[Sample],
-    folder: Path,
-    corner: Path,
-    work: Work,
-    journal: manifest.Journal,
-    outcome: Outcome,
-) -> None:
+def _synthesise(missing: Sequence[Sample], part: Part, work: Work, outcome: Outcome) -> None:
     with progress(total=len(missing), description="synthesis", unit="clip", smoothing=0.1) as bar:
 
         def done(sample: Sample, device: str, seconds: float) -> None:
-            journal.add(_row(sample, work.settings, device, seconds))
+            part.add(sample, device, seconds)
             outcome.counts["made"] += 1
             bar.update()
 
@@ -125,26 +91,28 @@ def _synthesise(
             work.arguments,
             work.devices,
             work.batch_size,
-            folder,
-            corner,
+            part.folder.path,
+            part.scratch,
             lossless=work.lossless,
         ).run(missing, Reports(done, failed, note))
 
 
-def draw_contact_sheets(folder: Path, samples: Sequence[Sample]) -> list[Path]:
-    """A picture of each class's clips, ``contact_sheet_{class}.png``: a row a clip, its frames from left to right."""
-    present = manifest.finished(folder, [sample.file_name for sample in samples])
+def draw_contact_sheets(folder: SynthesisFolder, samples: Sequence[Sample]) -> list[Path]:
+    """A picture of each class's clips: a row a clip, its frames from left to right."""
+    present, by_class = folder.names(), defaultdict(list)
+    for sample in samples:
+        if sample.file_name in present:
+            by_class[sample.cls].append(sample.file_name)
     sheets = []
-    for cls in dict.fromkeys(sample.cls for sample in samples):
-        names = [s.file_name for s in samples if s.cls == cls and s.file_name in present]
+    for cls, names in by_class.items():
         chosen = np.unique(np.linspace(0, len(names) - 1, min(SHEET_CLIPS, len(names))).round().astype(int))
         rows = []
         for index in chosen:
             try:
-                rows.append((names[index], read_video(folder / names[index])))
+                rows.append((names[index], read_video(folder.path / names[index])))
             except UserError:
                 continue  # damaged since; VAE-Seq and the filter will name it
         if rows:
-            sheets.append(folder / f"contact_sheet_{cls}.png")
+            sheets.append(folder.contact_sheet(cls))
             save_picture(sheets[-1], contact_sheet(rows))
     return sheets

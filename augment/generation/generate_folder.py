@@ -16,6 +16,7 @@ from typing import Any
 from augment.generation.arguments import share_devices
 from augment.generation.fill_folder import Work, draw_contact_sheets, fill_folder
 from augment.generation.plan import Sample, folder_name, take_shard
+from augment.generation.synthesis_folder import SynthesisFolder
 from augment.generation.workers import Synthesiser
 from cond2img.sampling import Sampling
 from cond2video.model_folder import ModelFolder, find_model_folder, trained_with_text
@@ -99,7 +100,7 @@ def generate_folder(
     if request.prompt is not None:
         samples = [replace(sample, text=request.prompt) for sample in samples]
     default = Path(request.model_path) / folder_name(conditions, request.split)
-    folder = Path(request.output_dir or default).resolve()
+    folder = SynthesisFolder(Path(request.output_dir or default).resolve())
     settings: dict[str, Any] = {
         "data_name": spec.data_name,
         "split": request.split,
@@ -124,7 +125,7 @@ def generate_folder(
     work = Work(load_synthesiser, arguments, devices, request.batch_size, shard, settings, request.lossless)
     outcome = fill_folder(own, folder, work)
     draw_contact_sheets(folder, samples)
-    return outcome, folder
+    return outcome, folder.path
 
 
 def load_synthesiser(**arguments: Any) -> Synthesiser:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from augment.generation.manifest import SETTINGS
-from augment.generation.plan import Sample, parse_file_name
+from augment.generation.plan import parse_file_name
+from augment.generation.synthesis_folder import SynthesisFolder
 from augment.quality.filter_folder import EXAMPLES, PLOT, REPORT
 from augment.quality.vae_seq import RESULTS
 from augment.report.data_sections import clip_strip, some
@@ -33,27 +33,16 @@ def json_object(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def samples_in(folder: Path, places: Places) -> tuple[dict[Path, Sample], list[str]]:
-    """The data set's synthetic clips in ``folder`` by path, and the names of the other MP4 files there."""
-    found, strangers = {}, []
-    for path in sorted(folder.glob("*.mp4")):
-        if path.name.startswith("."):
-            continue
-        try:
-            found[path] = parse_file_name(path.name, places.spec)
-        except UserError:
-            strangers.append(path.name)
-    return found, strangers
-
-
 def generation_section(places: Places) -> Section:
     """Settings of the synthesis, clips by class, the contact sheets."""
     section, folder = Section("Generation"), places.synthetic
-    found, strangers = samples_in(folder, places)
+    synthesis = SynthesisFolder(folder)
+    clips = synthesis.clips(places.spec)
+    found, strangers = clips.samples, clips.foreign
     if not found:
         section.blocks.append(Notice(f"No synthetic clips in {folder}. Made by generate.py."))
         return section
-    settings = json_object(folder / SETTINGS) or {}
+    settings = synthesis.settings()
     if settings.get("split", "train") != "train":
         section.blocks.append(
             Notice(f"Made from {settings['split']} conditions: no classifier may learn from these clips.")
@@ -71,7 +60,7 @@ def generation_section(places: Places) -> Section:
     shown = [(key.replace("_", " "), _plain(value)) for key, value in settings.items()]
     section.blocks.append(Table(("setting", "value"), shown, long=(1,), caption=f"Settings of {folder}"))
     for cls in places.spec.classes:
-        sheet = folder / f"contact_sheet_{cls}.png"
+        sheet = synthesis.contact_sheet(cls)
         if made[cls]:
             section.blocks.append(picture(sheet, f"Synthetic clips of class {cls}, a row a clip"))
     section.facts = [("synthetic clips", str(len(found)))]
@@ -99,8 +88,11 @@ def pairs(places: Places, shown: int = SHOWN_OF_A_CLASS) -> list[Pair]:
     Another patient than those whose conditions were used, so that likeness is the model's doing.
     """
     spec, folder = places.spec, places.home / places.spec.clips_dir
-    kept = samples_in(places.filtered, places)[0]
-    made = {path.name: (path, sample) for path, sample in samples_in(places.synthetic, places)[0].items()}
+    kept = SynthesisFolder(places.filtered).clips(spec).samples
+    made = {
+        path.name: (path, sample)
+        for path, sample in SynthesisFolder(places.synthetic).clips(spec).samples.items()
+    }
     made |= {path.name: (path, sample) for path, sample in kept.items()}
     first = {path.name for path in kept}
     real = list(spec.rows(folder, "train")) if spec.metadata_path(folder, "train").is_file() else []
@@ -154,7 +146,7 @@ def vae_seq_section(places: Places) -> Section:
             unnamed.append(name)
     if unnamed:
         section.blocks.append(Notice(f"{len(unnamed)} scores are of other files: {some(unnamed)}."))
-    there = {path.name for path in samples_in(places.synthetic, places)[0]}
+    there = {path.name for path in SynthesisFolder(places.synthetic).clips(places.spec).samples}
     for what, names in (
         ("clips have no score", there - set(scores)),
         ("scored clips are gone", set(scores) - there),

@@ -10,6 +10,7 @@ from stand_in import StandIn  # noqa: E402
 
 from augment.generation.fill_folder import Work, fill_folder  # noqa: E402
 from augment.generation.plan import Sample, take_shard  # noqa: E402
+from augment.generation.synthesis_folder import SynthesisFolder  # noqa: E402
 
 
 def samples(count):
@@ -27,5 +28,5 @@ if __name__ == "__main__":
         shard=shard,
         settings={"conditions": ["image_condition"]},
     )
-    outcome = fill_folder(take_shard(samples(count), *shard), out, work)
+    outcome = fill_folder(take_shard(samples(count), *shard), SynthesisFolder(out), work)
     sys.exit(outcome.exit_code())

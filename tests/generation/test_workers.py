@@ -7,6 +7,7 @@ import stand_in
 
 from augment.generation import fill_folder, workers
 from augment.generation.plan import Sample
+from augment.generation.synthesis_folder import SynthesisFolder
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.video import read_video
 
@@ -28,7 +29,7 @@ def fill(tmp_path):
             settings={"conditions": [], **(settings or {})},
             lossless=True,
         )
-        return fill_folder.fill_folder(samples, tmp_path / "out", work)
+        return fill_folder.fill_folder(samples, SynthesisFolder(tmp_path / "out"), work)
 
     fill.marks, fill.out = marks, tmp_path / "out"
     return fill
@@ -153,7 +154,9 @@ def test_names_out_of_the_ordinary_stay_in_their_folder(fill, tmp_path):
 
 def test_contact_sheets_show_each_class(fill):
     fill(["a", "b"])
-    sheets = fill_folder.draw_contact_sheets(fill.out, [Sample("a", "CT-0", 66), Sample("b", "CT-0", 66)])
+    sheets = fill_folder.draw_contact_sheets(
+        SynthesisFolder(fill.out), [Sample("a", "CT-0", 66), Sample("b", "CT-0", 66)]
+    )
     assert [sheet.name for sheet in sheets] == ["contact_sheet_CT-0.png"]
     assert sheets[0].stat().st_size > 1000
 

@@ -1,0 +1,282 @@
+"""A folder of synthetic clips: what is there, what it was made with, and how several runs fill it side by side.
+
+``settings.json`` says what all clips were made with, ``manifest.jsonl`` has a row a clip. While a run works, its rows
+go to a journal of its own in ``.parts/{shard}/``, so that shards on many machines never write one file; every run that
+ends folds all journals into the manifest. Folders without any of this, such as the released sets, can be read all the
+same: each name ``{clip}_{class}_{seed}.mp4`` speaks for itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from augment.generation.plan import Sample, parse_file_name
+from ctrlgenaug.datasets import DatasetSpec
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.folders import exclusive
+from ctrlgenaug.plain_data import read_json, write_json, write_jsonl
+
+MANIFEST, SETTINGS, PARTS, JOURNAL = "manifest.jsonl", "settings.json", ".parts", "journal.jsonl"
+SUFFIX = ".mp4"
+
+
+@dataclass
+class ClipList:
+    """The clips of a folder.
+
+    Attributes:
+        samples: by path, in the order of their names.
+        foreign: names of the MP4 files that are no clips of the data set.
+    """
+
+    samples: dict[Path, Sample] = field(default_factory=dict)
+    foreign: list[str] = field(default_factory=list)
+
+    def of_class(self, cls: str) -> list[Path]:
+        """The clips of one class."""
+        return [path for path, sample in self.samples.items() if sample.cls == cls]
+
+
+class SynthesisFolder:
+    """A folder of synthetic clips.
+
+    Args:
+        path: the folder; it need not exist yet.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    # --- what is there -------------------------------------------------------------------------------------------
+
+    def names(self) -> set[str]:
+        """File names of all whole clips: they appear by renaming, so what is there is whole unless emptied since."""
+        return {entry.name for entry in self._entries() if entry.stat().st_size > 0}
+
+    def _entries(self) -> Iterator[os.DirEntry[str]]:
+        """The MP4 files, hidden ones left out; the folder is walked once."""
+        if self.path.is_dir():
+            with os.scandir(self.path) as entries:
+                yield from (
+                    entry for entry in entries if entry.name.endswith(SUFFIX) and entry.name[0] != "."
+                )
+
+    def clips(self, spec: DatasetSpec | None = None) -> ClipList:
+        """The clips, and the names of what is none.
+
+        Args:
+            spec: the data set, if clips of other classes than its own are foreign.
+        """
+        found = ClipList()
+        for name in sorted(entry.name for entry in self._entries()):
+            try:
+                found.samples[self.path / name] = parse_file_name(name, spec)
+            except UserError:
+                found.foreign.append(name)
+        return found
+
+    def settings(self) -> dict[str, Any]:
+        """What all clips were made with; empty where the folder does not say.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        path = self.path / SETTINGS
+        found = read_json(path) if path.is_file() else {}
+        if not isinstance(found, dict):
+            raise UserError("is not a JSON object", "Remove the folder and generate it again", path)
+        return found
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Rows of the manifest and of the journals of runs that still work, by file name."""
+        sources = [self.path / MANIFEST, *sorted((self.path / PARTS).glob(f"*/{JOURNAL}"))]
+        return {row["file"]: row for source in sources for row in _read_rows(source)}
+
+    def splits(self) -> set[str]:
+        """Whose conditions were used, as far as the folder says: ``train``, ``test``."""
+        told = [self.settings(), *self.rows().values()]
+        return {row["split"] for row in told if isinstance(row.get("split"), str)}
+
+    def contact_sheet(self, cls: str) -> Path:
+        """Where the picture of a class's clips is, or will be."""
+        return self.path / f"contact_sheet_{cls}.png"
+
+    # --- filling it ----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def filled_by(self, shard: tuple[int, int], settings: Mapping[str, Any]) -> Iterator[Part]:
+        """This shard's own corner of the folder, held against a second run; its journal is folded at the end.
+
+        Args:
+            shard: (index from 1, count).
+            settings: what all clips are made with. A folder never mixes models, conditions or solvers.
+
+        Raises:
+            UserError: the same shard is being made already; the folder was made with other settings (each difference
+                named), or holds clips of unknown origin.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        wanted = json.loads(json.dumps(settings))  # tuples become lists, as they come back from disk
+        with contextlib.ExitStack() as held:
+            with self._lock():
+                corner = _corner(self.path / PARTS / f"{shard[0]}-of-{shard[1]}")
+                held.enter_context(exclusive(corner))
+                self._claim(wanted, corner)
+            for leftover in corner.glob(f"*{SUFFIX}"):  # of a killed run
+                leftover.unlink(missing_ok=True)
+            part = Part(self, corner, wanted)
+            try:
+                yield part
+            finally:
+                part.close()
+                self._fold(part)
+
+    def _claim(self, wanted: dict[str, Any], corner: Path) -> None:
+        """Binds the folder to its settings; a run that failed before its first clip leaves it free."""
+        path = self.path / SETTINGS
+        found = self.settings()
+        changes = [
+            f"{key}: {found.get(key)} there, {value} now"
+            for key, value in wanted.items()
+            if found.get(key) != value
+        ]
+        if path.is_file() and not changes:
+            return
+        if self.names() or (path.is_file() and self._others_at_work(corner)):
+            if not path.is_file():
+                raise UserError(
+                    f"holds clips but no {SETTINGS}, so their origin is unknown",
+                    "Choose another --output_dir",
+                    self.path,
+                )
+            raise UserError(
+                f"holds clips made with other settings ({'; '.join(changes)})",
+                "Choose another --output_dir, or remove the folder",
+                self.path,
+            )
+        write_json(path, wanted)
+
+    def _others_at_work(self, corner: Path) -> bool:
+        for other in (self.path / PARTS).glob("*-of-*"):
+            if other != corner:
+                try:
+                    with exclusive(other):
+                        pass
+                except UserError:
+                    return True
+        return False
+
+    def _fold(self, part: Part) -> None:
+        """Rewrites the manifest from itself and all journals; files that are gone lose their row."""
+        with self._lock() as alone:
+            rows, present = self.rows(), self.names()
+            for name in sorted(present - rows.keys()):
+                row = part.row_of(name)
+                if row is not None:
+                    rows[name] = row
+            write_jsonl(self.path / MANIFEST, [row for name, row in rows.items() if name in present])
+            shutil.rmtree(part.scratch, ignore_errors=True)
+            if alone:  # nobody can be about to start in a corner that is removed
+                for other in (self.path / PARTS).glob(
+                    "*-of-*"
+                ):  # of a killed run that was divided differently
+                    with contextlib.suppress(UserError), exclusive(other):
+                        shutil.rmtree(other, ignore_errors=True)
+            with contextlib.suppress(OSError):  # another shard is still at work
+                (self.path / PARTS).rmdir()
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[bool]:
+        """Whoever enters or leaves the folder does so alone. False on file systems that know no such locks."""
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            except OSError:
+                yield False  # some network file systems; the next run heals the manifest
+                return
+            yield True
+        finally:
+            os.close(handle)
+
+
+class Part:
+    """One run's corner of a synthesis folder.
+
+    Attributes:
+        scratch: for unfinished files, on the same file system as the folder.
+    """
+
+    def __init__(self, folder: SynthesisFolder, scratch: Path, settings: Mapping[str, Any]) -> None:
+        self.folder, self.scratch, self._settings = folder, scratch, settings
+        self._planned: dict[str, Sample] = {}
+        self._journal = (scratch / JOURNAL).open("ab+", buffering=0)
+        if self._journal.tell() and not self._ends_with_newline():
+            self._journal.write(b"\n")  # closes a line that a kill tore
+
+    def _ends_with_newline(self) -> bool:
+        self._journal.seek(-1, os.SEEK_END)
+        return self._journal.read(1) == b"\n"
+
+    def missing(self, samples: Sequence[Sample]) -> list[Sample]:
+        """Which of ``samples``, this run's part of the plan, are to be made."""
+        self._planned = {sample.file_name: sample for sample in samples}
+        present = self.folder.names()
+        return [sample for sample in samples if sample.file_name not in present]
+
+    def add(self, sample: Sample, device: str, seconds: float) -> None:
+        """Notes that the clip of ``sample`` is in the folder now: one whole line an append."""
+        row = self._row(sample, device, round(seconds, 3))
+        row["time"] = datetime.now(UTC).isoformat(timespec="seconds")
+        self._journal.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+
+    def row_of(self, file_name: str) -> dict[str, Any] | None:
+        """The row of a clip whose own a kill prevented; None if it is none of this run's plan."""
+        sample = self._planned.get(file_name)
+        return None if sample is None else {**self._row(sample, None, None), "time": None}
+
+    def _row(self, sample: Sample, device: str | None, seconds: float | None) -> dict[str, Any]:
+        return {
+            "file": sample.file_name,
+            "clip": sample.clip,
+            "class": sample.cls,
+            "seed": sample.seed,
+            "prompt": sample.text if "text_condition" in self._settings.get("conditions", ()) else "",
+            **self._settings,
+            "device": device,
+            "seconds": seconds,
+        }
+
+    def close(self) -> None:
+        """Ends the journal."""
+        self._journal.close()
+
+
+def _corner(path: Path) -> Path:
+    """Makes a shard's folder, though another shard that leaves may remove its empty parent in between."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            path.mkdir(parents=True, exist_ok=True)
+            return path
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a journal; a last line torn by a kill, or any other damaged line, is left out."""
+    rows = []
+    with contextlib.suppress(FileNotFoundError):
+        # not splitlines(): a text may hold other characters that count as line ends there
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            with contextlib.suppress(ValueError):
+                row = json.loads(line)
+                if isinstance(row, dict) and isinstance(row.get("file"), str):
+                    rows.append(row)
+    return rows
