@@ -22,8 +22,9 @@ from typing import Any
 from augment.generation.plan import Sample, parse_file_name
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.folders import exclusive
-from ctrlgenaug.plain_data import read_json, write_json, write_jsonl
+from ctrlgenaug.files import append_line, text_lines
+from ctrlgenaug.folders import claim_folder, exclusive, is_held, make_folder, refuse_link
+from ctrlgenaug.plain_data import parse_json, read_json, write_jsonl
 
 MANIFEST, SETTINGS, PARTS, JOURNAL = "manifest.jsonl", "settings.json", ".parts", "journal.jsonl"
 SUFFIX = ".mp4"
@@ -124,56 +125,41 @@ class SynthesisFolder:
             UserError: the same shard is being made already; the folder was made with other settings (each difference
                 named), or holds clips of unknown origin.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        wanted = json.loads(json.dumps(settings))  # tuples become lists, as they come back from disk
+        make_folder(self.path)
         with contextlib.ExitStack() as held:
             with self._lock():
-                corner = _corner(self.path / PARTS / f"{shard[0]}-of-{shard[1]}")
-                held.enter_context(exclusive(corner))
-                self._claim(wanted, corner)
+                corner = self._enter_corner(shard, held)
+                self._claim(settings, corner)
             for leftover in corner.glob(f"*{SUFFIX}"):  # of a killed run
                 leftover.unlink(missing_ok=True)
-            part = Part(self, corner, wanted)
+            part = Part(self, corner, settings)
             try:
                 yield part
             finally:
-                part.close()
                 self._fold(part)
 
-    def _claim(self, wanted: dict[str, Any], corner: Path) -> None:
-        """Binds the folder to its settings; a run that failed before its first clip leaves it free."""
-        path = self.path / SETTINGS
-        found = self.settings()
-        changes = [
-            f"{key}: {found.get(key)} there, {value} now"
-            for key, value in wanted.items()
-            if found.get(key) != value
-        ]
-        if path.is_file() and not changes:
-            return
-        if self.names() or (path.is_file() and self._others_at_work(corner)):
-            if not path.is_file():
-                raise UserError(
-                    f"holds clips but no {SETTINGS}, so their origin is unknown",
-                    "Choose another --output_dir",
-                    self.path,
-                )
-            raise UserError(
-                f"holds clips made with other settings ({'; '.join(changes)})",
-                "Choose another --output_dir, or remove the folder",
-                self.path,
-            )
-        write_json(path, wanted)
+    def _enter_corner(self, shard: tuple[int, int], held: contextlib.ExitStack) -> Path:
+        corner = self.path / PARTS / f"{shard[0]}-of-{shard[1]}"
+        for own in (self.path / PARTS, corner):
+            refuse_link(own)  # its content is deleted
+        while True:  # where locks are unknown, a shard that leaves may remove the empty parent in between
+            with contextlib.suppress(FileNotFoundError):
+                held.enter_context(exclusive(corner))
+                return corner
 
-    def _others_at_work(self, corner: Path) -> bool:
-        for other in (self.path / PARTS).glob("*-of-*"):
-            if other != corner:
-                try:
-                    with exclusive(other):
-                        pass
-                except UserError:
-                    return True
-        return False
+    def _claim(self, settings: Mapping[str, Any], corner: Path) -> None:
+        others = [part for part in (self.path / PARTS).glob("*-of-*") if part != corner]
+        claim_folder(
+            self.path,
+            settings,
+            name=SETTINGS,
+            pattern=f"*{SUFFIX}",
+            before=dict.fromkeys(
+                settings
+            ),  # an option that is off is None, and was unknown to older versions
+            in_use=any(map(is_held, others)),
+            remedy="Choose another --output_dir, or remove the folder",
+        )
 
     def _fold(self, part: Part) -> None:
         """Rewrites the manifest from itself and all journals; files that are gone lose their row."""
@@ -186,13 +172,16 @@ class SynthesisFolder:
             write_jsonl(self.path / MANIFEST, [row for name, row in rows.items() if name in present])
             shutil.rmtree(part.scratch, ignore_errors=True)
             if alone:  # nobody can be about to start in a corner that is removed
-                for other in (self.path / PARTS).glob(
-                    "*-of-*"
-                ):  # of a killed run that was divided differently
-                    with contextlib.suppress(UserError), exclusive(other):
-                        shutil.rmtree(other, ignore_errors=True)
+                self._remove_abandoned()
             with contextlib.suppress(OSError):  # another shard is still at work
                 (self.path / PARTS).rmdir()
+
+    def _remove_abandoned(self) -> None:
+        """Removes corners of killed runs that were divided differently."""
+        for corner in (self.path / PARTS).glob("*-of-*"):
+            if not corner.is_symlink():
+                with contextlib.suppress(UserError), exclusive(corner):
+                    shutil.rmtree(corner, ignore_errors=True)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[bool]:
@@ -219,13 +208,7 @@ class Part:
     def __init__(self, folder: SynthesisFolder, scratch: Path, settings: Mapping[str, Any]) -> None:
         self.folder, self.scratch, self._settings = folder, scratch, settings
         self._planned: dict[str, Sample] = {}
-        self._journal = (scratch / JOURNAL).open("ab+", buffering=0)
-        if self._journal.tell() and not self._ends_with_newline():
-            self._journal.write(b"\n")  # closes a line that a kill tore
-
-    def _ends_with_newline(self) -> bool:
-        self._journal.seek(-1, os.SEEK_END)
-        return self._journal.read(1) == b"\n"
+        append_line(scratch / JOURNAL, "")  # closes a line that a kill tore
 
     def missing(self, samples: Sequence[Sample]) -> list[Sample]:
         """Which of ``samples``, this run's part of the plan, are to be made."""
@@ -237,7 +220,7 @@ class Part:
         """Notes that the clip of ``sample`` is in the folder now: one whole line an append."""
         row = self._row(sample, device, round(seconds, 3))
         row["time"] = datetime.now(UTC).isoformat(timespec="seconds")
-        self._journal.write((json.dumps(row, ensure_ascii=False) + "\n").encode())
+        append_line(self.scratch / JOURNAL, json.dumps(row, ensure_ascii=False))
 
     def row_of(self, file_name: str) -> dict[str, Any] | None:
         """The row of a clip whose own a kill prevented; None if it is none of this run's plan."""
@@ -256,27 +239,14 @@ class Part:
             "seconds": seconds,
         }
 
-    def close(self) -> None:
-        """Ends the journal."""
-        self._journal.close()
-
-
-def _corner(path: Path) -> Path:
-    """Makes a shard's folder, though another shard that leaves may remove its empty parent in between."""
-    while True:
-        with contextlib.suppress(FileNotFoundError):
-            path.mkdir(parents=True, exist_ok=True)
-            return path
-
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a journal; a last line torn by a kill, or any other damaged line, is left out."""
     rows = []
     with contextlib.suppress(FileNotFoundError):
-        # not splitlines(): a text may hold other characters that count as line ends there
-        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        for line in text_lines(path.read_text(encoding="utf-8", errors="replace")):
             with contextlib.suppress(ValueError):
-                row = json.loads(line)
+                row = parse_json(line)
                 if isinstance(row, dict) and isinstance(row.get("file"), str):
                     rows.append(row)
     return rows

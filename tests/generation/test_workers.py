@@ -139,7 +139,7 @@ def test_a_folder_never_mixes_settings(fill):
     with pytest.raises(UserError, match=r"guidance_scale: 7.5 there, 5.0 now"):
         fill(["b"], settings={"guidance_scale": 5.0})
     (fill.out / "settings.json").unlink()
-    with pytest.raises(UserError, match="origin is unknown"):
+    with pytest.raises(UserError, match="no settings.json that says how they were made"):
         fill(["b"], settings={"guidance_scale": 7.5})
 
 
