@@ -11,6 +11,7 @@ from augment.quality import vae_seq
 from augment.quality.latent_store import open_store
 from augment.quality.latents import LatentSettings
 from ctrlgenaug import steps
+from ctrlgenaug.arguments import positive_int, seed_number
 
 EXAMPLE = """python VAE-Seq.py --vae_path sequence_model_MosMed/MosMed-vae-pretrained \\
       --synthetic_dir sequence_model_MosMed/cond_im_synthesis_mp4
@@ -41,10 +42,12 @@ def parse_arguments() -> argparse.Namespace:
         default="sample",
         help="sampled latents, as published, or the posterior's mode (default: sample)",
     )
-    parser.add_argument("--seed", type=int, default=3407, help="of the sampling (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=3407, help="of the sampling (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda:N or auto (default: auto)")
     parser.add_argument(
-        "--batch_size", type=int, default=4, help="clips at once on a GPU (default: %(default)s)"
+        "--batch_size", type=positive_int, default=4, help="clips at once on a GPU (default: %(default)s)"
     )
     parser.add_argument("--no_cache", action="store_true", help="keep no latents")
     parser.add_argument(

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from ctrlgenaug import datasets, steps
+from ctrlgenaug.arguments import fraction, positive_int, seed_number
 
 EXAMPLE = """python evaluate.py --real MosMedData --synthetic MosMed_filtered \\
       --classifier classifier_MosMed/classifier.pth --vae_path sequence_model_MosMed
@@ -49,18 +50,23 @@ def add_tools(parser: argparse.ArgumentParser, metrics: str) -> None:
     )
     group.add_argument("--amt_weights", help="amt-s.pth")
     group.add_argument(
-        "--draws", type=int, default=50, help="halves of the real set for distances (default: %(default)s)"
+        "--draws",
+        type=positive_int,
+        default=50,
+        help="halves of the real set for distances (default: %(default)s)",
     )
-    group.add_argument("--seed", type=int, default=3407, help="of all that is drawn (default: %(default)s)")
+    group.add_argument(
+        "--seed", type=seed_number, default=3407, help="of all that is drawn (default: %(default)s)"
+    )
     group.add_argument(
         "--candidates",
-        type=int,
+        type=positive_int,
         default=20,
         help="conditions of a class among which a clip's own is looked for (default: %(default)s)",
     )
     group.add_argument(
         "--memorisation_quantile",
-        type=float,
+        type=fraction,
         default=0.01,
         help="a clip nearer to a training clip than this part of real clips are to another patient's is flagged "
         "(default: %(default)s)",
@@ -90,7 +96,9 @@ def parse_arguments() -> argparse.Namespace:
         help="keeps the VAE's latents in .latents there (default: beside the clips, if writable)",
     )
     running.add_argument("--device", default="auto", help="cpu, cuda:N or auto (default: auto)")
-    running.add_argument("--batch_size", type=int, default=8, help="clips at once (default: %(default)s)")
+    running.add_argument(
+        "--batch_size", type=positive_int, default=8, help="clips at once (default: %(default)s)"
+    )
     return parser.parse_args()
 
 

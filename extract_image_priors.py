@@ -6,6 +6,7 @@ import argparse
 import os
 
 from ctrlgenaug import datasets, steps
+from ctrlgenaug.arguments import positive_int
 
 EXAMPLE = """python extract_image_priors.py --data_dir MosMedData/MosMed_data \\
       --medsam_checkpoint weights/medsam_vit_b.pth --dtype float16
@@ -35,7 +36,9 @@ def parse_arguments() -> argparse.Namespace:
         default="float32",
         help="stored precision (default: float32)",
     )
-    parser.add_argument("--batch_size", type=int, default=4, help="frames at once (default: %(default)s)")
+    parser.add_argument(
+        "--batch_size", type=positive_int, default=4, help="frames at once (default: %(default)s)"
+    )
     parser.add_argument("--device", default="auto", help="cpu, cuda:N or auto (default: auto)")
     parser.add_argument("--verify", action="store_true", help="read and check all priors; make nothing")
     steps.add_batch_options(parser, workers=False)

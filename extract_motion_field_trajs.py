@@ -6,6 +6,7 @@ import argparse
 import os
 
 from ctrlgenaug import datasets, steps
+from ctrlgenaug.arguments import positive_int, seed_number
 from ctrlgenaug.conditions.motion_extraction import Settings, extract_motion
 from ctrlgenaug.training.config import default_config
 
@@ -22,11 +23,13 @@ def parse_arguments() -> argparse.Namespace:
         "--split", choices=("train", "test", "both"), default="both", help="(default: %(default)s)"
     )
     parser.add_argument(
-        "--required_clip_num", type=int, help="frames of every clip (default: the data set's, as in sampling)"
+        "--required_clip_num",
+        type=positive_int,
+        help="frames of every clip (default: the data set's, as in sampling)",
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=seed_number,
         default=0,
         help="base of each clip's seed for contested targets (default: %(default)s)",
     )

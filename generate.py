@@ -9,6 +9,7 @@ from augment.generation import arguments, plan
 from cond2img.guidance import Guidance
 from cond2img.sampling import DTYPES, NOISES, SOLVERS, Sampling
 from ctrlgenaug import datasets, steps
+from ctrlgenaug.arguments import number_from_0, positive_int, seed_number
 from ctrlgenaug.errors import UserError
 
 EXAMPLE = """python generate.py --sequence_model_path sequence_model_MosMed --data_name MosMed \\
@@ -46,7 +47,9 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="samples of each class, or one number a class (default: as many as real clips)",
     )
-    what.add_argument("--seed", type=int, default=plan.PLAN_SEED, help="of the plan (default: %(default)s)")
+    what.add_argument(
+        "--seed", type=seed_number, default=plan.PLAN_SEED, help="of the plan (default: %(default)s)"
+    )
     what.add_argument("--dry_run", action="store_true", help="print the planned file names and stop")
 
 
@@ -74,7 +77,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="prompts from the metadata, or one for all samples (default: auto, metadata if the model was trained so)",
     )
     model.add_argument(
-        "--num_frames", type=int, help="frames where no motion field tells (default: the data set's)"
+        "--num_frames", type=positive_int, help="frames where no motion field tells (default: the data set's)"
     )
 
     sampling = parser.add_argument_group("sampling")
@@ -84,18 +87,20 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         default="ddim",
         help="(default: %(default)s, the method's)",
     )
-    sampling.add_argument("--num_inference_steps", type=int, default=200, help="(default: %(default)s)")
-    sampling.add_argument("--guidance_scale", type=float, default=7.5, help="(default: %(default)s)")
+    sampling.add_argument(
+        "--num_inference_steps", type=positive_int, default=200, help="(default: %(default)s)"
+    )
+    sampling.add_argument("--guidance_scale", type=number_from_0, default=7.5, help="(default: %(default)s)")
     sampling.add_argument(
         "--guidance_interval",
-        type=float,
+        type=number_from_0,
         nargs=2,
         metavar=("LOW", "HIGH"),
         help="timesteps, of 0 to 999, with guidance; outside, a step costs half (default: all)",
     )
     sampling.add_argument(
         "--class_contrast",
-        type=float,
+        type=number_from_0,
         default=0.0,
         metavar="W",
         help="also guide away from the other classes, where the class is followed too weakly: 2 is a good start; "
@@ -141,13 +146,13 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     )
     running.add_argument(
         "--batch_size",
-        type=int,
+        type=positive_int,
         default=4,
         help="samples at once on a GPU (default: %(default)s); halved when memory runs out",
     )
     running.add_argument(
         "--num_workers",
-        type=int,
+        type=positive_int,
         help="processes a device (default: 1 a GPU; on a CPU as many as cores and memory allow)",
     )
     running.add_argument("--shard", help="i/n: this machine's share; slurm: the place in a job array")

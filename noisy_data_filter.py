@@ -9,6 +9,14 @@ from augment.generation.arguments import words
 from augment.quality import filter_folder, filter_report
 from augment.quality.filter_levels import LEVELS, FilterSettings
 from ctrlgenaug import datasets, steps
+from ctrlgenaug.arguments import (
+    fraction,
+    picture_side,
+    positive_int,
+    positive_number,
+    seed_number,
+    whole_number,
+)
 from ctrlgenaug.errors import UserError
 
 EXAMPLE = """python noisy_data_filter.py --data_name MosMed \\
@@ -38,7 +46,7 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--classifier_checkpoint", "--cls_model_pth", help="classifier trained on real data")
     group.add_argument(
         "--input_size",
-        type=int,
+        type=picture_side,
         help="side of the classifier's frames in pixels, where its checkpoint does not say it (default: 256)",
     )
     group.add_argument(
@@ -58,7 +66,10 @@ def add_levels(parser: argparse.ArgumentParser) -> None:
         help=f"which of {', '.join(LEVELS)} to ask (default: {' '.join(FilterSettings.levels)}, as published)",
     )
     group.add_argument(
-        "--alpha", type=float, default=1.0, help="semantic: factor on the group's mean loss (default: 1.0)"
+        "--alpha",
+        type=positive_number,
+        default=1.0,
+        help="semantic: factor on the group's mean loss (default: 1.0)",
     )
     group.add_argument(
         "--thresholds",
@@ -67,18 +78,21 @@ def add_levels(parser: argparse.ArgumentParser) -> None:
         help="within: k-means over all scores, as published, or over each class's own (default: global)",
     )
     group.add_argument(
-        "--inter_threshold", type=float, default=0.98, help="between: similarity, at most 1 (default: 0.98)"
+        "--inter_threshold",
+        type=fraction,
+        default=0.98,
+        help="between: similarity, at most 1 (default: 0.98)",
     )
     group.add_argument(
         "--copy_quantile",
-        type=float,
+        type=fraction,
         default=0.01,
         help="copies: a clip nearer to a training clip than this part of training clips are to another patient's "
         "is dropped (default: 0.01)",
     )
     group.add_argument(
         "--keep_at_least",
-        type=int,
+        type=whole_number,
         default=0,
         metavar="N",
         help="take dropped clips back until each class has N, never copies or unreadable ones (default: 0)",
@@ -86,7 +100,7 @@ def add_levels(parser: argparse.ArgumentParser) -> None:
     latents = parser.add_argument_group("latents, as for VAE-Seq.py")
     latents.add_argument("--pixel_range", choices=("official", "model"), default="official")
     latents.add_argument("--posterior", choices=("sample", "mode"), default="sample")
-    latents.add_argument("--seed", type=int, default=3407, help="(default: %(default)s)")
+    latents.add_argument("--seed", type=seed_number, default=3407, help="(default: %(default)s)")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -98,7 +112,9 @@ def parse_arguments() -> argparse.Namespace:
     running.add_argument("--link", action="store_true", help="hard links instead of copies")
     running.add_argument("--dry_run", action="store_true", help="print the counts, copy nothing")
     running.add_argument("--device", default="auto", help="cpu, cuda:N or auto (default: auto)")
-    running.add_argument("--batch_size", type=int, default=8, help="clips at once (default: %(default)s)")
+    running.add_argument(
+        "--batch_size", type=positive_int, default=8, help="clips at once (default: %(default)s)"
+    )
     return parser.parse_args()
 
 

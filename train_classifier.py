@@ -11,6 +11,15 @@ import sys
 from pathlib import Path
 
 from ctrlgenaug import datasets, steps
+from ctrlgenaug.arguments import (
+    fraction,
+    number_from_0,
+    picture_side,
+    positive_int,
+    positive_number,
+    seed_number,
+    whole_number,
+)
 
 EXAMPLE = """python train_classifier.py --data_name MosMed --classifier i3d --paradigm joint \\
       --synthetic_dir MosMed_filtered --output_dir classifier_MosMed_joint
@@ -37,15 +46,15 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--synthetic_dir", nargs="+", default=[], help="folders of generated or filtered clips"
     )
     group.add_argument(
-        "--synthetic_ratio", type=float, help="synthetic clips for each real one (default: all)"
+        "--synthetic_ratio", type=positive_number, help="synthetic clips for each real one (default: all)"
     )
     group.add_argument(
         "--validation_fraction",
-        type=float,
+        type=fraction,
         default=0.2,
         help="of each class's train patients, to choose the epoch on; 0 keeps the last epoch (default: 0.2)",
     )
-    group.add_argument("--split_seed", type=int, default=3407, help="of that choice (default: 3407)")
+    group.add_argument("--split_seed", type=seed_number, default=3407, help="of that choice (default: 3407)")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -55,36 +64,45 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--pretrained", help="checkpoint to start from, e.g. of Kinetics (default: none)")
     group.add_argument(
-        "--input_size", type=int, default=256, help="side of the frames in pixels (default: 256)"
+        "--input_size", type=picture_side, default=256, help="side of the frames in pixels (default: 256)"
     )
-    group.add_argument("--num_frames", type=int, help="frames of a clip (default: the data set's)")
+    group.add_argument("--num_frames", type=positive_int, help="frames of a clip (default: the data set's)")
 
 
 def add_training(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("training")
-    group.add_argument("--epochs", type=int, default=50, help="(default: 50)")
+    group.add_argument("--epochs", type=positive_int, default=50, help="(default: 50)")
     group.add_argument(
-        "--pretrain_epochs", type=int, help="of pretrain_finetune's first part (default: as --epochs)"
+        "--pretrain_epochs",
+        type=positive_int,
+        help="of pretrain_finetune's first part (default: as --epochs)",
     )
-    group.add_argument("--batch_size", type=int, default=8, help="(default: 8)")
-    group.add_argument("--lr", type=float, help="(default: 3e-4 convolutional, 1e-4 transformers, 3e-3 tiny)")
+    group.add_argument("--batch_size", type=positive_int, default=8, help="(default: 8)")
     group.add_argument(
-        "--finetune_lr", type=float, help="of pretrain_finetune's second part (default: a tenth of --lr)"
+        "--lr", type=positive_number, help="(default: 3e-4 convolutional, 1e-4 transformers, 3e-3 tiny)"
     )
-    group.add_argument("--weight_decay", type=float, default=1e-2, help="(default: 0.01)")
     group.add_argument(
-        "--patience", type=int, default=15, help="epochs without improvement; 0: never stop (default: 15)"
+        "--finetune_lr",
+        type=positive_number,
+        help="of pretrain_finetune's second part (default: a tenth of --lr)",
     )
-    group.add_argument("--max_steps", type=int, help="stops each part after so many steps")
+    group.add_argument("--weight_decay", type=number_from_0, default=1e-2, help="(default: 0.01)")
+    group.add_argument(
+        "--patience",
+        type=whole_number,
+        default=15,
+        help="epochs without improvement; 0: never stop (default: 15)",
+    )
+    group.add_argument("--max_steps", type=positive_int, help="stops each part after so many steps")
     group.add_argument("--balanced_sampling", action="store_true", help="draw each class equally often")
     group.add_argument("--class_weights", action="store_true", help="weight the loss against class frequency")
-    group.add_argument("--label_smoothing", type=float, default=0.0, help="(default: 0)")
+    group.add_argument("--label_smoothing", type=fraction, default=0.0, help="(default: 0)")
     group.add_argument(
         "--no_augmentation", action="store_true", help="no flips, shifts, zoom, grey curve, noise"
     )
     group.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help="(default: fp32)")
     group.add_argument(
-        "--seed", type=int, default=3407, help="of weights, order and augmentation (default: 3407)"
+        "--seed", type=seed_number, default=3407, help="of weights, order and augmentation (default: 3407)"
     )
 
 
@@ -92,9 +110,11 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("running and output")
     group.add_argument("--output_dir", help="run folder (default: classifier_{data}_{classifier}_{paradigm})")
     group.add_argument("--device", default="auto", help="cpu, cuda:N or auto (default: auto)")
-    group.add_argument("--num_threads", type=int, help="that read clips (default: the cores, at most 8)")
     group.add_argument(
-        "--cache_gb", type=float, default=4.0, help="decoded clips kept in memory (default: 4)"
+        "--num_threads", type=positive_int, help="that read clips (default: the cores, at most 8)"
+    )
+    group.add_argument(
+        "--cache_gb", type=number_from_0, default=4.0, help="decoded clips kept in memory (default: 4)"
     )
     group.add_argument("--fresh", action="store_true", help="start over in --output_dir")
 

@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from ctrlgenaug.arguments import whole_number
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import is_disk_full, printable
 from ctrlgenaug.processes import default_workers, start_worker
@@ -167,7 +168,7 @@ def add_batch_options(parser: argparse.ArgumentParser, *, workers: bool = True) 
     if workers:
         group.add_argument(
             "--num_workers",
-            type=int,
+            type=whole_number,
             default=default_workers(),
             help="processes side by side (default: %(default)s); the output does not depend on it",
         )

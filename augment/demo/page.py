@@ -13,6 +13,7 @@ from augment.report.page import Key, Section, Table, write_page
 from augment.report.run_folders import Places, find
 from augment.report.synthesis_sections import pairs
 from ctrlgenaug import datasets, steps
+from ctrlgenaug.arguments import number_from_0
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.video import read_video
 
@@ -56,7 +57,7 @@ def main() -> int:
     """Draws the overview and writes the page."""
     parser = steps.parser(__doc__.splitlines()[0], "python -m augment.demo.page --run demo_run")
     parser.add_argument("--run", default=".", help="the demo's folder (default: .)")
-    parser.add_argument("--seconds", type=float, help="what the whole demo took")
+    parser.add_argument("--seconds", type=number_from_0, help="what the whole demo took")
     options = parser.parse_args()
     run = Path(options.run)
     places = places_of(run)

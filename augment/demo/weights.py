@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from ctrlgenaug import steps
+from ctrlgenaug.arguments import seed_number
 from ctrlgenaug.files import atomic_path, write_text
 from ctrlgenaug.plain_data import write_json
 
@@ -189,7 +190,7 @@ def main() -> int:
         "python -m augment.demo.weights --out weights",
     )
     parser.add_argument("--out", required=True, help="folder for medsam/ and stable-diffusion/")
-    parser.add_argument("--seed", type=int, default=0, help="of the weights (default: %(default)s)")
+    parser.add_argument("--seed", type=seed_number, default=0, help="of the weights (default: %(default)s)")
     options = parser.parse_args()
     out = Path(options.out)
     write_medsam(out / "medsam", options.seed)

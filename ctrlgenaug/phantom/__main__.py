@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ctrlgenaug import steps
+from ctrlgenaug.arguments import positive_int, seed_number, whole_number
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.phantom import FORMATS, class_counts, make_phantom
 
@@ -32,8 +33,10 @@ def main() -> int:
         "python -m ctrlgenaug.phantom --data_name MosMed --cases 30 --balance --seed 0 --out MosMedData",
     )
     parser.add_argument("--data_name", required=True, choices=FORMATS, help="whose raw format to write")
-    parser.add_argument("--cases", type=int, default=30, help="patients (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="same seed, same patients (default: %(default)s)")
+    parser.add_argument("--cases", type=positive_int, default=30, help="patients (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, help="same seed, same patients (default: %(default)s)"
+    )
     parser.add_argument("--out", required=True, help="folder to write, e.g. MosMedData")
     classes = parser.add_mutually_exclusive_group()
     classes.add_argument(
@@ -48,9 +51,13 @@ def main() -> int:
     )
     parser.add_argument("--slices", type=_range, help="fewest,most slices (frames) of a patient, e.g. 20,24")
     parser.add_argument(
-        "--in_plane", type=int, help="MosMed only: rows and columns of a slice in pixels (default: 512)"
+        "--in_plane",
+        type=positive_int,
+        help="MosMed only: rows and columns of a slice in pixels (default: 512)",
     )
-    parser.add_argument("--num_workers", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument(
+        "--num_workers", type=whole_number, default=1, help="processes (default: %(default)s)"
+    )
     arguments = parser.parse_args()
     name = arguments.data_name
     options = {}

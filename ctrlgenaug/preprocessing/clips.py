@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ctrlgenaug import steps
+from ctrlgenaug.arguments import whole_number
 from ctrlgenaug.datasets import IMAGE_SIZE, SPLITS, DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import exclusive
@@ -239,7 +240,10 @@ def main(spec: DatasetSpec, script: str, folder_flag: str = "--all_slices_dir") 
         ("max_clips", "most clips of a case"),
     ):
         group.add_argument(
-            f"--{name}", type=int, default=getattr(spec, name), help=f"{meaning} (default: %(default)s)"
+            f"--{name}",
+            type=whole_number,
+            default=getattr(spec, name),
+            help=f"{meaning} (default: %(default)s)",
         )
     parser.add_argument(
         "--published_split",

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ctrlgenaug import datasets
+from ctrlgenaug.arguments import picture_side
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import check_name
 from ctrlgenaug.preprocessing.batch import Case
@@ -108,7 +109,10 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
         "--data_root", help="folder the registry's paths start from (default: the registry's)"
     )
     parser.add_argument(
-        "--in_plane", type=int, default=512, help="pixels of a volume's slice sides (default: %(default)s)"
+        "--in_plane",
+        type=picture_side,
+        default=512,
+        help="pixels of a volume's slice sides (default: %(default)s)",
     )
     parser.add_argument(
         "--as_stored",
