@@ -204,11 +204,16 @@ class LatentStore:
         dtype = next(self._vae.parameters()).dtype
         as_fed = to_pixels if self.settings.pixel_range == "model" else to_unit_pixels
         pixels = as_fed(np.concatenate(clips)).contiguous(memory_format=torch.channels_last)  # (B*F, 1, H, W)
+        # A CPU is a quarter faster frame by frame, whose activations stay in its caches.
+        at_once = 1 if self.device == "cpu" and len(clips) == 1 else len(pixels)
         with torch.inference_mode():
-            posterior = self._vae.encode(pixels.to(self.device, dtype)).latent_dist
-        latents = posterior.mean.float().cpu()
+            parts = [
+                self._vae.encode(part.to(self.device, dtype)).latent_dist for part in pixels.split(at_once)
+            ]
+        latents = torch.cat([part.mean.float().cpu() for part in parts])
         if self.settings.posterior == "sample":
-            deviations = posterior.std.float().cpu().split([len(clip) for clip in clips])
+            every = torch.cat([part.std.float().cpu() for part in parts])
+            deviations = every.split([len(clip) for clip in clips])
             generators = [torch.Generator().manual_seed(self._noise_seed(digest)) for digest in digests]
             noise = [
                 torch.randn(std.shape, generator=generator) * std
