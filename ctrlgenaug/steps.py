@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import logging
 import multiprocessing
 import os
 import sys
@@ -20,6 +21,7 @@ from ctrlgenaug.files import is_disk_full, printable
 from ctrlgenaug.processes import default_workers, start_worker
 from ctrlgenaug.progress import progress, say
 
+PACKAGES = ("ctrlgenaug", "cond2img", "cond2video", "augment")
 EXIT_SOME_FAILED = 1
 EXIT_ERROR = 2
 EXIT_PIPE = 141
@@ -50,11 +52,28 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
+class _Notes(logging.Handler):
+    """Prints what the packages log, such as what of a checkpoint was renamed or starts fresh, beside progress bars."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(f"note: {record.getMessage()}")
+
+
+def _show_notes() -> None:
+    if os.environ.get("RANK", "0") != "0":  # one of several processes that all load the same
+        return
+    for package in PACKAGES:
+        logger = logging.getLogger(package)
+        logger.setLevel(logging.INFO)
+        logger.handlers = [_Notes()]
+
+
 def run(main: Callable[[], int | None]) -> NoReturn:
     """Calls a script's ``main`` and leaves with its exit code; errors a user can mend become one line on stderr."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 must not end a run
+    _show_notes()
     try:
         code = main() or 0
         sys.stdout.flush()

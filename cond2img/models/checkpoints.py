@@ -12,24 +12,20 @@ from typing import Any
 
 import torch
 from diffusers import ModelMixin
-from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.plain_data import read_json
+from ctrlgenaug.tensor_files import read_folder
 
 logger = logging.getLogger(__name__)
-
-WEIGHT_FILES = (
-    "diffusion_pytorch_model.safetensors",
-    "diffusion_pytorch_model.bin",
-    "diffusion_pytorch_model.fp16.safetensors",
-    "diffusion_pytorch_model.fp16.bin",
-)
 
 # What a stage adds to the one before, by what the parameters' names contain.
 MULTIMODAL_PARTS = ("class_embedding", "image_proj", "attn_condImage", "norm_condImage")
 SEQUENCE_PARTS = ("motion_encoder", "insert_unit", "norm_temp", "attn_temp")
+
+# Fields of the published code's config.json that leave nothing to choose here.
+PUBLISHED_FIELDS = {"image_condition": True, "image_encode": "MedSAM"}
 
 # Lines that the sequence stage adds to an image UNet's config.json.
 SEQUENCE_FIELDS = ("self_attn_mode", "insert_strategy", "motion_condition")
@@ -91,27 +87,15 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
-        raise UserError(
-            "is not a model's config", "Copy it from the checkpoint again", folder / "config.json"
-        )
-    file = next((folder / name for name in WEIGHT_FILES if (folder / name).is_file()), None)
-    if file is None:
-        raise UserError(f"holds no weights ({' or '.join(WEIGHT_FILES[:2])})", "Copy them there", folder)
-    try:
-        if file.suffix == ".safetensors":
-            weights = load_file(file)
-        else:
-            weights = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged file can raise nearly anything
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"cannot be loaded safely ({reason})", "Copy or download it again", file) from None
-    if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):
-        weights = weights["state_dict"]
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError("is not a dictionary of tensors", "Save the model's state_dict", file)
-    prefix = "module."  # left by training on several GPUs
-    weights = {name.removeprefix(prefix): value for name, value in weights.items()}
-    return Checkpoint(folder, config, weights)
+        remedy = "Copy it from the checkpoint again"
+        raise UserError("is not a model's config", remedy, folder / "config.json")
+    for field, value in PUBLISHED_FIELDS.items():  # what they could say, the weights say
+        if field in config and config[field] in (value, None):
+            del config[field]
+    for field in SEQUENCE_FIELDS:  # null in an image model's config: decided in the next stage
+        if field in config and config[field] is None:
+            del config[field]
+    return Checkpoint(folder, config, read_folder(folder))
 
 
 def _part(name: str) -> str:
@@ -132,13 +116,16 @@ def summarise(names: Iterable[str], most: int = 8) -> str:
 
 def fill(
     model: ModelMixin, checkpoint: Checkpoint, may_be_fresh: Callable[[str], bool] | None = None
-) -> None:
+) -> list[str]:
     """Loads ``checkpoint`` into ``model`` and logs what was loaded and what started fresh.
 
     Args:
         model: the model.
         checkpoint: names and shapes must be the model's, nothing more.
         may_be_fresh: which parameters the checkpoint may lack; None: none.
+
+    Returns:
+        The names of what started fresh.
 
     Raises:
         UserError: names or shapes differ.
@@ -168,6 +155,7 @@ def fill(
     logger.info("%s: loaded %d of %d tensors", folder, len(weights), len(own))
     if missing:
         logger.info("%s: %d tensors start fresh: %s", folder, len(missing), summarise(missing))
+    return missing
 
 
 def build(cls: type[ModelMixin], checkpoint: Checkpoint, **fields: Any) -> ModelMixin:
@@ -203,11 +191,11 @@ def without_neutral_fields(cls: type[ModelMixin], config: dict[str, Any]) -> dic
 # ---------------------------------------------------------------------------------------------- UNets
 
 
-def _is_stable_diffusion(checkpoint: Checkpoint) -> bool:
+def is_stable_diffusion(checkpoint: Checkpoint) -> bool:
     return not checkpoint.has("multi_modal_attn")
 
 
-def _is_sequence(checkpoint: Checkpoint) -> bool:
+def is_sequence(checkpoint: Checkpoint) -> bool:
     return any(checkpoint.has(part) for part in SEQUENCE_PARTS)
 
 
@@ -240,7 +228,7 @@ def _image_branches(checkpoint: Checkpoint) -> list[bool]:
     return [any(name.startswith(level) for name in with_image) for level in ("down", "mid", "up")]
 
 
-def _trained_fields(checkpoint: Checkpoint, num_class_embeds: int | None) -> dict[str, Any]:
+def trained_fields(checkpoint: Checkpoint, num_class_embeds: int | None) -> dict[str, Any]:
     """Config fields that the weights of a trained UNet decide."""
     return {
         "num_class_embeds": _check_classes(checkpoint, num_class_embeds),
@@ -254,17 +242,18 @@ def load_unet_2d(
     subfolder: str | None,
     load_trained: bool,
     num_class_embeds: int | None,
+    fresh_init: str,
     overrides: dict[str, Any],
 ) -> ModelMixin:
     """See `UNet2DMultiConditionModel.from_pretrained_2d`."""
     checkpoint = read_checkpoint(find_folder(path, subfolder))
     folder = checkpoint.folder
-    if _is_sequence(checkpoint):
+    if is_sequence(checkpoint):
         raise UserError("is a sequence UNet, an image UNet is needed here", "Give the LDM's folder", folder)
     for field in SEQUENCE_FIELDS:  # they may be there already, for the next stage
         checkpoint.config.pop(field, None)
-    if not _is_stable_diffusion(checkpoint):
-        model = build(cls, checkpoint, **_trained_fields(checkpoint, num_class_embeds), **overrides)
+    if not is_stable_diffusion(checkpoint):
+        model = build(cls, checkpoint, **trained_fields(checkpoint, num_class_embeds), **overrides)
         fill(model, checkpoint)
         return model
     if load_trained:
@@ -279,57 +268,18 @@ def load_unet_2d(
     _rename_stable_diffusion(checkpoint)
     checkpoint.config.pop("mid_block_type", None)  # its name in Stable Diffusion's config varies with the age
     model = build(cls, checkpoint, **{"num_class_embeds": classes, **overrides})
-    fill(model, checkpoint, lambda name: any(part in name for part in MULTIMODAL_PARTS))
+    fresh = fill(model, checkpoint, lambda name: any(part in name for part in MULTIMODAL_PARTS))
+    if fresh_init == "official":
+        draw_as_published(model, fresh)
     return model
 
 
-def _without_block_types(checkpoint: Checkpoint) -> None:
-    """Forgets the image model's names of its levels; the sequence model has its own for the same levels."""
-    for field in ("down_block_types", "up_block_types"):
-        names = checkpoint.config.get(field)
-        if names:
-            checkpoint.config[field] = [str(name).replace("2D", "3D") for name in names]
-    checkpoint.config.pop("mid_block_type", None)
-
-
-def inflate_unet(
-    cls: type[ModelMixin], path: str | Path, subfolder: str | None, init: str, overrides: dict[str, Any]
-) -> ModelMixin:
-    """See `UNet3DMultiConditionModel.from_pretrained_2d`."""
-    checkpoint = read_checkpoint(find_folder(path, subfolder))
-    if _is_stable_diffusion(checkpoint):
-        raise UserError(
-            "is a Stable Diffusion UNet; the sequence model starts from a trained LDM-UNet",
-            "Run LDM_train.sh first and give the folder that it made",
-            checkpoint.folder,
-        )
-    if _is_sequence(checkpoint):
-        raise UserError(
-            "is a sequence UNet already", "Load it with from_trained_3d, or give the LDM's", checkpoint.folder
-        )
-    _without_block_types(checkpoint)
-    classes = overrides.pop("num_class_embeds", None)
-    model = build(cls, checkpoint, **_trained_fields(checkpoint, classes), **overrides)
-    fill(model, checkpoint, lambda name: any(part in name for part in SEQUENCE_PARTS))
-    model.initialise_sequence_parts(init)
-    logger.info("%s: inflated, sequential attention and insert_unit start as %s", checkpoint.folder, init)
-    return model
-
-
-def load_unet_3d(
-    cls: type[ModelMixin], path: str | Path, subfolder: str | None, overrides: dict[str, Any]
-) -> ModelMixin:
-    """See `UNet3DMultiConditionModel.from_trained_3d`."""
-    checkpoint = read_checkpoint(find_folder(path, subfolder, ("unet3d", "unet")))
-    if not _is_sequence(checkpoint):
-        raise UserError(
-            "is an image UNet, a trained sequence UNet is needed here",
-            "Run sequence_LDM_train.sh first and give the folder that it made",
-            checkpoint.folder,
-        )
-    classes = overrides.pop("num_class_embeds", None)
-    fields = _trained_fields(checkpoint, classes) | {"motion_condition": checkpoint.has("motion_encoder")}
-    _without_block_types(checkpoint)
-    model = build(cls, checkpoint, **fields, **overrides)
-    fill(model, checkpoint)
-    return model
+@torch.no_grad()
+def draw_as_published(model: nn.Module, fresh: Iterable[str]) -> None:
+    """Draws the linear layers among the ``fresh`` parameters as the published code does: deviation 0.02, no bias."""
+    fresh = set(fresh)
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and f"{name}.weight" in fresh:
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                module.bias.zero_()

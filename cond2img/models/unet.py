@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -375,6 +375,7 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         subfolder: str | None = None,
         load_trained: bool = False,
         num_class_embeds: int | None = None,
+        fresh_init: Literal["torch", "official"] = "torch",
         **overrides: Any,
     ) -> UNet2DMultiConditionModel:
         """Loads a Stable Diffusion v1-4 UNet, or a trained UNet of this class; the weights tell which.
@@ -384,6 +385,8 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
             subfolder: the folder with config.json in it, e.g. "unet".
             load_trained: insist on a trained UNet: refuse Stable Diffusion's, start nothing fresh.
             num_class_embeds: number of classes; None: what the weights or the config say.
+            fresh_init: how linear layers that Stable Diffusion lacks start: "torch", as PyTorch draws them, or
+                "official", with deviation 0.02 and without bias.
             **overrides: config fields that win over config.json.
 
         Raises:
@@ -391,5 +394,5 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
                 classes, other shapes.
         """
         return checkpoints.load_unet_2d(
-            cls, pretrained_model_path, subfolder, load_trained, num_class_embeds, overrides
+            cls, pretrained_model_path, subfolder, load_trained, num_class_embeds, fresh_init, overrides
         )

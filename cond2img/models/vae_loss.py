@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.tensor_files import read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -19,19 +20,6 @@ KL_WEIGHT = 1e-6
 
 VGG_TAPS = (3, 8, 15, 22, 29)  # the ReLUs relu1_2, relu2_2, relu3_3, relu4_3, relu5_3 of VGG16's features
 VGG_FILE = "vgg16-397923af.pth"  # torchvision's name for VGG16_Weights.IMAGENET1K_V1
-
-
-def _read_tensors(path: str | Path, remedy: str) -> dict[str, Tensor]:
-    """Reads a state dict without running anything in the file; tensors only, or a `UserError`."""
-    try:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError("does not exist", remedy, path) from None
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise UserError(f"cannot be loaded safely ({str(error).splitlines()[0]})", remedy, path) from None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError("is not a dictionary of tensors", remedy, path)
-    return weights
 
 
 class LPIPS(nn.Module):
@@ -49,7 +37,7 @@ class LPIPS(nn.Module):
     def __init__(self, vgg_weights: str | Path) -> None:
         super().__init__()
         remedy = f"Get torchvision's {VGG_FILE}, or set lpips_weights to null to train without LPIPS"
-        weights = _read_tensors(vgg_weights, remedy)
+        weights = read_tensors(vgg_weights, remedy)
         from torchvision.models.vgg import (
             cfgs,
             make_layers,
@@ -69,7 +57,7 @@ class LPIPS(nn.Module):
         self.slices = nn.ModuleList([network[a + 1 : b + 1] for a, b in bounds])
 
         folder = Path(find_spec("torchmetrics").submodule_search_locations[0])
-        linear = _read_tensors(
+        linear = read_tensors(
             folder / "functional/image/lpips_models/vgg.pth", "Install the project's torchmetrics"
         )
         for number in range(len(VGG_TAPS)):

@@ -45,7 +45,7 @@ class LDMStage(DiffusionStage):
         self.next_step = f"Next: sh sequence_LDM_train.sh{default_config(config.data_name, 'sequence-LDM')}"
 
     def read_weights(self, folder: Path) -> dict[str, torch.Tensor]:
-        return UNet2DMultiConditionModel.from_pretrained(folder).state_dict()
+        return UNet2DMultiConditionModel.from_pretrained_2d(folder, load_trained=True).state_dict()
 
     def validate(self, step: int, records: Records) -> None:
         """Samples for the configured labels and priors: real frames, priors and samples, one above the other."""

@@ -14,10 +14,11 @@ from diffusers import ModelMixin  # noqa: F401  diffusers looks it up here when 
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from cond2img.models import checkpoints
+from cond2img.models.checkpoints import draw_as_published
 from cond2img.models.conditioning import Conditioning, Trajectories
 from cond2img.models.unet import UNet2DMultiConditionModel
 from cond2video.config import FINETUNED
+from cond2video.models import checkpoints
 from cond2video.models.attention import SequenceTransformerBlock
 from cond2video.models.config_fields import inherit_fields
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
@@ -108,7 +109,7 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
 
         Args:
             init: "identity": sequential attention adds zero, insert_unit passes the image features and ignores the
-                motion; "official": both random, as the official code leaves them.
+                motion; "official": both random, as the official code leaves them, attention with deviation 0.02.
         """
         if init not in ("identity", "official"):
             raise ValueError(f"init is {init!r}, must be 'identity' or 'official'")
@@ -119,7 +120,9 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
             if init == "identity":
                 module.weight.zero_()
                 module.bias.zero_()
-        if init == "identity" and self.config.motion_condition:
+        if init == "official":
+            draw_as_published(self, [name for name, _ in self.named_parameters() if "attn_temp" in name])
+        elif self.config.motion_condition:
             image_half = self.insert_unit.weight[:, : self.insert_unit.out_channels]
             image_half[:, :, 1, 1].fill_diagonal_(1.0)
 
@@ -194,7 +197,8 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
 
         Args:
             pretrained_model_path: a model folder.
-            subfolder: the folder with config.json in it; None: the path itself, or "unet3d" or "unet" in it.
+            subfolder: the folder with config.json in it; None: the path itself, or the first of unet3d/, unet/,
+                checkpoint/unet3d/ and the newest checkpoint-N/unet3d/ in it.
             **overrides: config fields that win over config.json.
 
         Raises:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.ndimage
 import torch
 
-from ctrlgenaug import steps
+from ctrlgenaug import tensor_files
 from ctrlgenaug.conditions.clip import PRIOR_SHAPE
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.tensor_files import TRANSFORMERS
 
 ENCODER_SIZE = 1024  # pixels, height and width of what the encoder looks at
 REMEDY = (
@@ -82,8 +82,7 @@ def weight_files(path: str | Path) -> list[Path]:
         raise UserError("does not exist", REMEDY, path)
     if not path.is_dir():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix == ".safetensors")
-    files = files or sorted(path.glob("pytorch_model*.bin"))
+    files = tensor_files.weight_files(path, TRANSFORMERS)
     if not files or not (path / "config.json").is_file():
         raise UserError("is no SAM folder (config.json or weights missing)", REMEDY, path)
     return files
@@ -113,35 +112,29 @@ def load_encoder(path: str | Path) -> torch.nn.Module:
 
 
 def _from_folder(path: Path) -> torch.nn.Module:
-    from transformers import SamVisionModel
+    from transformers import SamVisionConfig, SamVisionModel
 
+    config = tensor_files.read_config(path, "vision_config", REMEDY)
+    weights = tensor_files.read_folder(path, TRANSFORMERS, REMEDY)
+    encoder = {name: value for name, value in weights.items() if name.startswith("vision_encoder.")}
     try:
-        model, loading = SamVisionModel.from_pretrained(
-            path, local_files_only=True, weights_only=True, output_loading_info=True
-        )
-    except Exception as error:  # a damaged config or weight file can raise nearly anything
-        raise UserError(f"cannot be loaded ({steps.describe(error)})", REMEDY, path) from None
-    # transformers leaves at random what it does not find
-    missing = sorted(map(str, [*loading["missing_keys"], *loading["mismatched_keys"]]))
-    if missing:
-        raise UserError(
-            f"is no SAM image encoder ({len(missing)} weights missing, e.g. {missing[0]})", REMEDY, path
-        )
+        vision_config = SamVisionConfig.from_dict(config)
+        vision_config._attn_implementation = "sdpa"  # torch's own, whatever the file asks for
+        model = SamVisionModel(vision_config)
+        tensor_files.load_exactly(model, encoder)
+    except Exception as error:  # a damaged config can raise nearly anything
+        why = tensor_files.loading_reason(error)
+        raise UserError(f"is no SAM image encoder ({why})", REMEDY, path) from None
     return model
 
 
 def _read_state(path: Path) -> dict[str, torch.Tensor]:
     """The image encoder's weights of a segment-anything checkpoint; names without their ``image_encoder.``."""
-    try:
-        state: Any = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # so can a damaged or unsafe pickle
-        raise UserError(f"cannot be loaded safely ({steps.describe(error)})", REMEDY, path) from None
-    state = state.get("model", state) if isinstance(state, dict) else {}
     prefix = "image_encoder."
     found = {
-        str(key).removeprefix("module.").removeprefix(prefix): value
-        for key, value in (state.items() if isinstance(state, dict) else ())
-        if str(key).removeprefix("module.").startswith(prefix) and isinstance(value, torch.Tensor)
+        name.removeprefix(prefix): value
+        for name, value in tensor_files.read_tensors(path, REMEDY).items()
+        if name.startswith(prefix)
     }
     if not {"pos_embed", "patch_embed.proj.weight", "neck.0.weight"} <= found.keys():
         raise UserError("holds no SAM image encoder (image_encoder.pos_embed, ...)", REMEDY, path)

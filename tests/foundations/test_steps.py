@@ -1,6 +1,7 @@
 """A bad case is skipped and counted; --strict stops; a full disk always stops."""
 
 import errno
+import logging
 import subprocess
 import sys
 
@@ -56,3 +57,15 @@ def test_run_turns_errors_into_one_line(raised, code, message):
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert result.returncode == code
     assert message in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("rank", "shown"), [(None, True), ("0", True), ("1", False)])
+def test_what_the_packages_log_reaches_the_user_once(rank, shown, capfd, monkeypatch):
+    logger = logging.getLogger("cond2img.models.checkpoints")
+    monkeypatch.setattr(logging.getLogger("cond2img"), "handlers", [])
+    monkeypatch.delenv("RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("RANK", rank)
+    with pytest.raises(SystemExit):
+        steps.run(lambda: logger.info("unet: 3 tensors start fresh"))
+    assert ("note: unet: 3 tensors start fresh\n" in capfd.readouterr().err) == shown

@@ -189,8 +189,40 @@ def test_inflation(tmp_path, caplog):
     assert not any(v.any() for n, v in weights.items() if "attn_temp.to_out" in n)
     assert not weights["insert_unit.weight"][:, 32:].any() and not weights["insert_unit.bias"].any()
     random = UNet3DMultiConditionModel.from_pretrained_2d(tmp_path, "unet", init="official").state_dict()
-    assert all(v.any() for n, v in random.items() if "attn_temp.to_out" in n)
+    drawn = torch.cat([v.flatten() for n, v in random.items() if "attn_temp" in n and n.endswith("weight")])
+    assert drawn.std().item() == pytest.approx(0.02, rel=0.05)  # published: deviation 0.02, no bias
+    assert not any(v.any() for n, v in random.items() if "attn_temp" in n and n.endswith("bias"))
     assert random["insert_unit.weight"][:, 32:].any()
+
+
+def test_fresh_layers_as_published(tmp_path):
+    stable_diffusion_unet(tmp_path)
+    given = {"num_class_embeds": 3, "fresh_init": "official"}
+    weights = UNet2DMultiConditionModel.from_pretrained_2d(tmp_path, **given).state_dict()
+    linear = ("image_proj.proj.", "attn_condImage.to_")
+    drawn = {n: v for n, v in weights.items() if any(part in n for part in linear)}
+    assert all(v.std().item() == pytest.approx(0.02, rel=0.1) for n, v in drawn.items() if "weight" in n)
+    assert not any(v.any() for n, v in drawn.items() if "bias" in n)
+    assert weights["class_embedding.weight"].std() > 0.5  # no linear layer
+
+
+@pytest.mark.parametrize("strategy", [None, "concat"])
+def test_an_ldm_unet_of_the_published_code_needs_no_edit(tmp_path, strategy, caplog):
+    config = {"image_condition": True, "image_encode": "MedSAM", "insert_strategy": strategy}
+    official(tmp_path / "unet", "unet2d", binary=True, **config, motion_condition=None)
+    image = UNet2DMultiConditionModel.from_pretrained_2d(tmp_path, "unet", load_trained=True)
+    assert same(image.state_dict(), official_weights("unet2d"))
+    sequence = UNet3DMultiConditionModel.from_pretrained_2d(tmp_path, "unet")
+    assert sequence.config.insert_strategy == "concat" and sequence.config.motion_condition
+    assert "will be ignored" not in caplog.text
+
+
+@pytest.mark.parametrize("layout", ["checkpoint/unet3d", "checkpoint-40/unet3d", "unet3d", "."])
+def test_a_sequence_unet_is_found_where_the_published_code_left_it(tmp_path, layout):
+    official(tmp_path / layout, "unet3d", binary=True, image_condition=True, image_encode="MedSAM")
+    if layout == "checkpoint-40/unet3d":  # as numbers, not as text
+        official(tmp_path / "checkpoint-9/unet3d", "unet2d")
+    assert same(UNet3DMultiConditionModel.from_trained_3d(tmp_path).state_dict(), official_weights("unet3d"))
 
 
 def test_sequence_model_folders(tmp_path):
