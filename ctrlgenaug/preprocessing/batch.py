@@ -12,6 +12,7 @@ from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.plain_data import write_json
 from ctrlgenaug.preprocessing import ledger, notes
+from ctrlgenaug.preprocessing.notes import Notes
 from ctrlgenaug.steps import Outcome, for_each_case
 
 SKIPPED = "skipped.json"  # {case: reason} of the last run's bad cases, beside the files of the good ones
@@ -48,12 +49,14 @@ class Finished:
     Attributes:
         cases: those that went well, in the order given.
         files: the paths that each of them has, below the root.
+        spacing: millimetres between frames, rows and columns, of those that know them.
         failures: why the others did not, by case.
         worked: how many cases needed work in this run.
     """
 
     cases: list[Case] = field(default_factory=list)
     files: dict[str, list[str]] = field(default_factory=dict)
+    spacing: dict[str, list[float]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     worked: int = 0
 
@@ -145,6 +148,8 @@ def work_through(
         (folder / SKIPPED).unlink(missing_ok=True)
     result.cases = [case for case in cases if case.name not in result.failures]
     result.files = {case.name: list(finished[case.name]["files"]) for case in result.cases}
+    known = {case.name: finished[case.name].get("spacing") for case in result.cases}
+    result.spacing = {name: spacing for name, spacing in known.items() if spacing}
     return result
 
 
@@ -156,12 +161,14 @@ def _work_and_record(
     made_from: Any,
     old: dict[str, Any] | None,
     arguments: tuple[Any, ...],
-) -> list[str]:
+) -> Notes:
     notes.taken()  # those of a case that failed are nobody's
     files = work(root, case, *arguments)
     ledger.remove_stale(root, old, files)
-    ledger.record(folder, {"case": case.name, "made_from": made_from, "files": files})
-    return notes.taken()
+    noted = notes.taken()
+    spacing = {"spacing": noted.spacing} if noted.spacing else {}
+    ledger.record(folder, {"case": case.name, "made_from": made_from, "files": files, **spacing})
+    return noted
 
 
 def summary(spec: DatasetSpec, table: Mapping[tuple[str, str], Mapping[str, int]]) -> str:

@@ -12,12 +12,15 @@ import numpy as np
 from ctrlgenaug.datasets import IMAGE_SIZE, SPLITS, DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import exclusive
-from ctrlgenaug.plain_data import write_jsonl
+from ctrlgenaug.plain_data import write_json, write_jsonl
 from ctrlgenaug.preprocessing import batch, ledger
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.png import encode_png
 from ctrlgenaug.preprocessing.published_split import GivenSplit
 
+SPACING = (
+    "spacing.json"  # {case: millimetres between its frames, rows and columns}, where the raw files say so
+)
 # {frame number: (256, 256) uint8, or the bytes of a PNG of that}, numbers ascending
 Reader = Callable[[Case], Mapping[int, np.ndarray | bytes]]
 
@@ -86,6 +89,8 @@ def extract(
                     rows.append(case.row(spec, name))
                     case_of[Path(name).stem] = case.name
             write_jsonl(spec.metadata_path(output, split), given.rows(rows, case_of) if given else rows)
+        if done.spacing:
+            write_json(output / SPACING, done.spacing)
     return report(spec, done, output, "frames", next_step)
 
 

@@ -52,6 +52,7 @@ def entries(folder: Path) -> dict[str, dict[str, Any]]:
                 "case": entry["case"],
                 "made_from": entry["made_from"],
                 "files": dict(entry["files"]),
+                **({"spacing": entry["spacing"]} if "spacing" in entry else {}),
             }
         except (ValueError, KeyError, TypeError):
             continue

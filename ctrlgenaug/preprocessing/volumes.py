@@ -54,6 +54,15 @@ class Volume:
         return {"L": "sagittal", "R": "sagittal", "A": "coronal", "P": "coronal"}.get(toward, "axial")
 
 
+def spacing_of_slices(
+    volume: Volume, axis: str = "auto", *, stored: bool = False
+) -> tuple[float, float, float]:
+    """Millimetres between the slices, rows and columns that `upright` (or, ``stored``, `as_stored`) returns."""
+    along = 2 if stored and axis == "auto" else AXES[volume.thick_axis() if axis == "auto" else axis]
+    columns, rows = (side for index, side in enumerate(volume.spacing) if index != along)
+    return volume.spacing[along], rows, columns
+
+
 def upright(volume: Volume, axis: str = "auto") -> np.ndarray:
     """The slices of an LAS volume as a reader of films holds them: head or front up, the patient's right on the left.
 

@@ -19,7 +19,7 @@ from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.dicom import read_series
 from ctrlgenaug.preprocessing.images import Box
 from ctrlgenaug.preprocessing.nifti import read_volume
-from ctrlgenaug.preprocessing.notes import note
+from ctrlgenaug.preprocessing.notes import note, note_spacing
 from ctrlgenaug.preprocessing.pictures import read_picture
 from ctrlgenaug.preprocessing.raw_files import check_claim, check_picture
 from ctrlgenaug.preprocessing.volumes import Volume
@@ -39,13 +39,13 @@ def read_case(case: Case, data: DataFile) -> dict[int, np.ndarray]:
     files = case.sources[:-1] if data.raw.mask else case.sources
     try:
         found, region = read_raw(files, data)
-        stack = _stack(found, data)
+        stack, spacing = _stack(found, data)
         if data.raw.kind in ("video", "frames") and _fits_at_once(data) and stack.dtype == np.uint8:
             data = dataclasses.replace(data, slices=Slices())  # cropped and scaled already
         mask = None
         if mask_path is not None:
             mask = _mask(mask_path, data, found, stack)
-        return frames(stack, mask, region, data)
+        return frames(stack, mask, region, data, spacing)
     except UserError as error:
         if not data.pseudonyms:
             raise
@@ -153,12 +153,16 @@ def read_raw(files: tuple[Path, ...], data: DataFile) -> tuple[Volume | np.ndarr
     return _RAW[data.raw.kind](files, data)
 
 
-def _stack(found: Volume | np.ndarray, data: DataFile) -> np.ndarray:
-    """Slices or frames (n, H, W) as a person looks at them."""
+Spacing = tuple[float, float, float]
+
+
+def _stack(found: Volume | np.ndarray, data: DataFile) -> tuple[np.ndarray, Spacing | None]:
+    """Slices or frames (n, H, W) as a person looks at them, and the millimetres along n, H and W, where known."""
     if isinstance(found, np.ndarray):
-        return found
+        return found, None
     if data.slices.orientation == "as_stored":
-        return volumes.as_stored(found, data.slices.axis)
+        axis = data.slices.axis
+        return volumes.as_stored(found, axis), volumes.spacing_of_slices(found, axis, stored=True)
     oriented = found.oriented()
     if oriented is not found and data.raw.kind == "nifti":  # scanners' own axes are never LAS
         note(
@@ -166,7 +170,7 @@ def _stack(found: Volume | np.ndarray, data: DataFile) -> np.ndarray:
             "(slices: {orientation: as_stored} keeps the file's axes)"
         )
     axis = found.thick_axis() if data.slices.axis == "auto" else data.slices.axis
-    return volumes.upright(oriented, axis)
+    return volumes.upright(oriented, axis), volumes.spacing_of_slices(oriented, axis)
 
 
 def _mask(path: Path, data: DataFile, found: Volume | np.ndarray, stack: np.ndarray) -> np.ndarray:
@@ -196,9 +200,16 @@ def _mask(path: Path, data: DataFile, found: Volume | np.ndarray, stack: np.ndar
 
 
 def frames(
-    stack: np.ndarray, mask: np.ndarray | None, region: Box | None, data: DataFile
+    stack: np.ndarray,
+    mask: np.ndarray | None,
+    region: Box | None,
+    data: DataFile,
+    spacing: Spacing | None = None,
 ) -> dict[int, np.ndarray]:
-    """Grey values (n, H, W) to square frames {1: (256, 256) uint8, ...}, as intensity and slices say."""
+    """Grey values (n, H, W) to square frames {1: (256, 256) uint8, ...}, as intensity and slices say.
+
+    ``spacing`` (millimetres along n, H, W) is noted as it becomes in the frames.
+    """
     if len(stack) > MOST_FRAMES:
         raise UserError(f"has {len(stack)} slices or frames", "Cut it into cases")
     if mask is not None and data.slices.only_masked:
@@ -209,6 +220,9 @@ def frames(
     box = _box(stack, mask, region, data)
     grey = _grey(stack[:, box[0], box[1]], data)
     shown = {number: fitted(plane) for number, plane in enumerate(grey, start=1)}
+    if spacing is not None:
+        scale = max(grey.shape[1:]) / IMAGE_SIZE
+        note_spacing(spacing[0], spacing[1] * scale, spacing[2] * scale)
     if all(np.ptp(frame) == 0 for frame in shown.values()):
         raise UserError("all frames are constant", "Check the file and the data file's intensity")
     return shown

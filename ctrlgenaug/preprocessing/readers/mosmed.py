@@ -10,12 +10,13 @@ import numpy as np
 
 from ctrlgenaug import datasets
 from ctrlgenaug.arguments import picture_side
+from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import check_name
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.images import hu_window, to_bytes, zoom_plane
 from ctrlgenaug.preprocessing.nifti import existing, read_volume, stem
-from ctrlgenaug.preprocessing.notes import note
+from ctrlgenaug.preprocessing.notes import note, note_spacing
 from ctrlgenaug.preprocessing.raw_files import below, find, reject_all
 from ctrlgenaug.preprocessing.readers.reader import Found, RawReader
 from ctrlgenaug.preprocessing.tables import read_table, stratified_split
@@ -64,6 +65,8 @@ def read_study(
         note(
             "hold no value below 0 HU: check that their Hounsfield units have not lost their offset of -1024"
         )
+    columns, rows, between = volume.spacing
+    note_spacing(between, rows * in_plane / IMAGE_SIZE, columns * in_plane / IMAGE_SIZE)
     shown = slices(voxels)
     if len({(frame.min(), frame.max()) for frame in shown.values()}) == 1 and np.ptp(shown[1]) == 0:
         raise UserError("is constant between -1000 and 400 HU", "Check that it holds Hounsfield units", path)

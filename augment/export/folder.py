@@ -1,0 +1,175 @@
+"""A folder of synthetic clips in another format: a file or folder a clip, a table of labels, and the card."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from augment.export.card import NO_LICENSE, noted, write_card
+from augment.export.formats import FORMATS, Clip
+from augment.generation.manifest import SETTINGS
+from augment.generation.plan import Sample, parse_file_name
+from augment.quality.vae_seq import RESULTS
+from ctrlgenaug import steps
+from ctrlgenaug.datasets import DatasetSpec
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import write_text
+from ctrlgenaug.folders import claim_folder, exclusive
+from ctrlgenaug.plain_data import read_json
+from ctrlgenaug.preprocessing.extraction import SPACING
+from ctrlgenaug.video import read_video
+
+RECORD = "export.json"
+
+
+@dataclass(frozen=True)
+class Export:
+    """What is exported, and how.
+
+    Attributes:
+        source: the folder of MP4s.
+        target: the folder to write.
+        format: a key of `FORMATS`.
+        license_name: for the card.
+        evaluation: evaluate.py's JSON, for the card.
+        num_workers: processes.
+        strict: stop at the first bad clip.
+    """
+
+    source: Path
+    target: Path
+    format: str
+    license_name: str = NO_LICENSE
+    evaluation: Path | None = None
+    num_workers: int = 1
+    strict: bool = False
+
+
+def export(request: Export, spec: DatasetSpec, home: Path) -> steps.Outcome:
+    """Exports every clip that is not there yet, then writes ``labels.csv`` and the card.
+
+    Args:
+        request: what, where and how.
+        spec: the data set.
+        home: its home, which knows the spacing of the source clips; need not be there.
+
+    Raises:
+        UserError: no folder, no clip in it, or the target holds another export.
+    """
+    if not request.source.is_dir():
+        raise UserError(
+            "is not a folder", "Give the folder that generate.py or the filter made", request.source
+        )
+    names = sorted(path.name for path in request.source.glob("*.mp4") if not path.name.startswith("."))
+    spec = spec.with_classes_of(names)
+    samples: dict[str, Sample] = {}
+    strangers: dict[str, str] = {}
+    for name in names:
+        try:
+            samples[name] = parse_file_name(name, spec)
+        except UserError as error:
+            strangers[name] = str(error)
+    if not samples:
+        reason = next(iter(strangers.values()), "there is no MP4")
+        raise UserError(
+            f"holds no synthetic clip of {spec.data_name} ({reason})",
+            "Check --synthetic and --data",
+            request.source,
+        )
+    form = FORMATS[request.format]
+    settings = noted(request.source, SETTINGS)
+    model = _fingerprint(settings.get("model"))
+    spacing = _spacing(spec, home)
+    with exclusive(request.target):
+        claim = {"format": request.format, "data_name": spec.data_name, "model": model}
+        claim_folder(request.target, claim, name=RECORD, pattern="*_*_*")
+        targets = {name: request.target / f"{Path(name).stem}{form.suffix}" for name in samples}
+        missing = [name for name in samples if not targets[name].exists()]
+        outcome = steps.for_each_case(
+            _export_clip,
+            missing,
+            [
+                (
+                    request.source / name,
+                    samples[name],
+                    spec.class_id(samples[name].cls),
+                    _of(samples[name], spec, spacing),
+                    model,
+                    request.format,
+                    targets[name],
+                )
+                for name in missing
+            ],  # fmt: skip
+            num_workers=request.num_workers,
+            strict=request.strict,
+            description=f"exporting {request.format}",
+            unit="clip",
+        )
+        outcome.failures |= strangers
+        done = {name: sample for name, sample in samples.items() if targets[name].exists()}
+        outcome.counts.update(made=len(outcome.results), kept=len(samples) - len(missing))
+        write_text(
+            request.target / "labels.csv",
+            _labels(done, targets, spec, noted(request.source, f"{RESULTS}.json")),
+        )
+        write_card(
+            request.target,
+            request.source,
+            spec,
+            form,
+            list(done.values()),
+            license_name=request.license_name,
+            evaluation=request.evaluation,
+            spacing_known=sum(_of(sample, spec, spacing) is not None for sample in done.values()),
+        )
+    return outcome
+
+
+def _fingerprint(parts: Any) -> str:
+    """One fingerprint of a model from those of its parts; "" where nothing is noted."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16] if parts else ""
+
+
+def _export_clip(
+    source: Path,
+    sample: Sample,
+    class_id: int,
+    spacing: tuple[float, float, float] | None,
+    model: str,
+    name: str,
+    target: Path,
+) -> None:
+    FORMATS[name].write(Clip(source, sample, class_id, read_video(source), spacing, model), target)
+
+
+def _spacing(spec: DatasetSpec, home: Path) -> Mapping[str, Sequence[float]]:
+    path = home / spec.slices_dir / SPACING
+    found = read_json(path) if path.is_file() else {}
+    return found if isinstance(found, dict) else {}
+
+
+def _of(sample: Sample, spec: DatasetSpec, spacing: Mapping[str, Any]) -> tuple[float, float, float] | None:
+    """Millimetres between a clip's frames, rows and columns: sampled frames lie further apart than slices."""
+    try:
+        between, rows, columns = spacing[spec.parse_clip(sample.clip)[0]]
+        return float(between) * (spec.clip_sampling_interval + 1), float(rows), float(columns)
+    except (KeyError, ValueError, TypeError, UserError):
+        return None
+
+
+def _labels(
+    samples: Mapping[str, Sample], targets: Mapping[str, Path], spec: DatasetSpec, scores: Mapping[str, Any]
+) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("file", "class", "class_id", "source_clip", "seed", "vae_seq"))
+    for name, sample in samples.items():
+        row = (targets[name].name, sample.cls, spec.class_id(sample.cls), sample.clip, sample.seed)
+        writer.writerow((*row, scores.get(name, "")))
+    return text.getvalue()
