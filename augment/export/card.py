@@ -9,8 +9,8 @@ from statistics import mean
 from typing import Any
 
 from augment.export.formats import SYNTHETIC, Format
-from augment.generation.manifest import SETTINGS
 from augment.generation.plan import Sample
+from augment.generation.synthesis_folder import SynthesisFolder
 from augment.quality.filter_folder import REPORT
 from augment.quality.vae_seq import RESULTS
 from ctrlgenaug.datasets import DatasetSpec
@@ -50,7 +50,7 @@ def write_card(
         spacing_known: clips whose source has a spacing.
     """
     settings, report, scores = (
-        noted(source, SETTINGS),
+        SynthesisFolder(source).settings(),
         noted(source, REPORT),
         noted(source, f"{RESULTS}.json"),
     )

@@ -13,8 +13,8 @@ from typing import Any
 
 from augment.export.card import NO_LICENSE, noted, write_card
 from augment.export.formats import FORMATS, Clip
-from augment.generation.manifest import SETTINGS
-from augment.generation.plan import Sample, parse_file_name
+from augment.generation.plan import Sample
+from augment.generation.synthesis_folder import SynthesisFolder
 from augment.quality.vae_seq import RESULTS
 from ctrlgenaug import steps
 from ctrlgenaug.datasets import DatasetSpec
@@ -66,25 +66,16 @@ def export(request: Export, spec: DatasetSpec, home: Path) -> steps.Outcome:
         raise UserError(
             "is not a folder", "Give the folder that generate.py or the filter made", request.source
         )
-    names = sorted(path.name for path in request.source.glob("*.mp4") if not path.name.startswith("."))
-    spec = spec.with_classes_of(names)
-    samples: dict[str, Sample] = {}
-    strangers: dict[str, str] = {}
-    for name in names:
-        try:
-            samples[name] = parse_file_name(name, spec)
-        except UserError as error:
-            strangers[name] = str(error)
+    folder = SynthesisFolder(request.source)
+    spec = spec.with_classes_of(folder.names())
+    found = folder.clips(spec)
+    samples = {path.name: sample for path, sample in found.samples.items()}
     if not samples:
-        reason = next(iter(strangers.values()), "there is no MP4")
-        raise UserError(
-            f"holds no synthetic clip of {spec.data_name} ({reason})",
-            "Check --synthetic and --data",
-            request.source,
-        )
+        reason = f"{len(found.foreign)} MP4s are named otherwise" if found.foreign else "there is no MP4"
+        problem = f"holds no synthetic clip of {spec.data_name} ({reason})"
+        raise UserError(problem, "Check --synthetic and --data", request.source)
     form = FORMATS[request.format]
-    settings = noted(request.source, SETTINGS)
-    model = _fingerprint(settings.get("model"))
+    model = _fingerprint(folder.settings().get("model"))
     spacing = _spacing(spec, home)
     with exclusive(request.target):
         claim = {"format": request.format, "data_name": spec.data_name, "model": model}
@@ -111,7 +102,9 @@ def export(request: Export, spec: DatasetSpec, home: Path) -> steps.Outcome:
             description=f"exporting {request.format}",
             unit="clip",
         )
-        outcome.failures |= strangers
+        outcome.failures |= {
+            name: f"it is not named like a clip of {spec.data_name}" for name in found.foreign
+        }
         done = {name: sample for name, sample in samples.items() if targets[name].exists()}
         outcome.counts.update(made=len(outcome.results), kept=len(samples) - len(missing))
         write_text(
