@@ -57,8 +57,6 @@ def atomic_path(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
         if durable and temporary.is_file():
             sync(temporary)
         rename(temporary, path)
-    except UserError:
-        raise
     except Exception as error:
         if is_disk_full(error, path.parent):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error

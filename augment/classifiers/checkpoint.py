@@ -49,8 +49,9 @@ def save(
         "settings": settings or {},
     }
     weights = {key: value.detach().cpu() for key, value in model.weights().items()}
-    with atomic_path(path) as temporary:
-        torch.save({"meta": meta, "state_dict": weights}, temporary)
+    # through a handle: torch would write the temporary name into the file, and equal trainings would differ
+    with atomic_path(path) as temporary, temporary.open("wb") as handle:
+        torch.save({"meta": meta, "state_dict": weights}, handle)
 
 
 def load(

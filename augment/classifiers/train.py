@@ -300,8 +300,8 @@ class Fit:
             "best_weights": self.best_weights,
             "optimizer": None if optimizer is None else optimizer.state_dict(),
         }
-        with atomic_path(self.folder / STATE) as temporary:
-            torch.save(state, temporary)
+        with atomic_path(self.folder / STATE) as temporary, temporary.open("wb") as handle:
+            torch.save(state, handle)
 
     def _restore(self) -> dict[str, Any] | None:
         path = self.folder / STATE

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +23,7 @@ from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import append_line, text_lines
 from ctrlgenaug.folders import claim_folder, exclusive, is_held, make_folder, refuse_link
-from ctrlgenaug.plain_data import parse_json, read_json, write_jsonl
+from ctrlgenaug.plain_data import parse_json, read_json, to_json, write_jsonl
 
 MANIFEST, SETTINGS, PARTS, JOURNAL = "manifest.jsonl", "settings.json", ".parts", "journal.jsonl"
 SUFFIX = ".mp4"
@@ -220,7 +219,7 @@ class Part:
         """Notes that the clip of ``sample`` is in the folder now: one whole line an append."""
         row = self._row(sample, device, round(seconds, 3))
         row["time"] = datetime.now(UTC).isoformat(timespec="seconds")
-        append_line(self.scratch / JOURNAL, json.dumps(row, ensure_ascii=False))
+        append_line(self.scratch / JOURNAL, to_json(row))
 
     def row_of(self, file_name: str) -> dict[str, Any] | None:
         """The row of a clip whose own a kill prevented; None if it is none of this run's plan."""

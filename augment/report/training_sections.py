@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Iterable
@@ -15,7 +14,9 @@ import yaml
 from augment.report.page import Block, Fold, Heading, Notice, Section, Table, picture
 from augment.report.run_folders import STAGES, Places
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import text_lines
 from ctrlgenaug.number_format import NONE, number, scientific
+from ctrlgenaug.plain_data import parse_json
 from ctrlgenaug.training.records import Records, draw_curves
 
 SCRIPTS = {"vae": "vae_train.sh", "ldm": "LDM_train.sh", "sequence_ldm": "sequence_LDM_train.sh"}
@@ -42,9 +43,9 @@ CLIPS_SHOWN = 3  # validation pictures of the sequence stage
 def rows_of(folder: Path) -> list[dict[str, Any]]:
     """The rows of a run's stats.jsonl; torn lines are passed over."""
     path, rows = folder / "stats.jsonl", []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.is_file() else ():
+    for line in text_lines(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else ():
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError:
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):

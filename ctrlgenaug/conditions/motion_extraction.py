@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,7 +120,16 @@ def extract_clip(files: ClipFiles, settings: Settings) -> bool:
     save(files.trajectories, tracks)
     if settings.visualize:
         save_picture(files.picture, draw_field(frames, field))
+    _date_after_clip(files)
     return True
+
+
+def _date_after_clip(files: ClipFiles) -> None:
+    """Dates new files like their clip where that lies in the future, or they would be made anew by every run."""
+    made_from = files.clip.stat().st_mtime_ns
+    for path in (files.field, files.trajectories, files.picture):
+        if path.exists() and path.stat().st_mtime_ns < made_from:
+            os.utime(path, ns=(made_from, made_from))
 
 
 def _complete(files: ClipFiles, settings: Settings) -> bool:

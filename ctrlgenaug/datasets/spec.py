@@ -6,6 +6,7 @@ in ``configs/data/`` and from a user's own data file (`ctrlgenaug.datasets.data_
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from ctrlgenaug.plain_data import read_jsonl
 
 IMAGE_SIZE = 256  # pixels, height and width of every frame
 SPLITS = ("train", "test")
+logger = logging.getLogger(__name__)
+_told_of_repetition: set[Path] = set()  # metadata files whose repeated rows have been named to the user
 REGISTERED = Path(__file__).resolve().parents[2] / "configs" / "data"  # data files that are known by name
 
 
@@ -203,8 +206,14 @@ class DatasetSpec:
         path = self.metadata_path(folder, split)
         text_column = text_column or ("text" if self.has_text else None)
         required = (file_column, class_column) + ((text_column,) if text_column else ())
-        for row in read_jsonl(path, required):
+        class_of: dict[str, str] = {}
+        repeated = 0
+        for number, row in enumerate(read_jsonl(path, required), start=1):
             file_name, cls = check_name(str(row[file_column]), path), str(row[class_column])
+            if class_of.setdefault(file_name, cls) != cls:
+                problem = f"gives {file_name} two classes, {class_of[file_name]} and {cls}"
+                raise UserError(problem, "Remove one of the rows", path)
+            repeated += len(class_of) + repeated < number
             if cls not in self.classes:
                 raise UserError(
                     f"holds class {cls!r}, which {self.data_name} does not have",
@@ -212,6 +221,9 @@ class DatasetSpec:
                     path,
                 )
             yield Clip(Path(file_name).stem, file_name, cls, str(row[text_column]) if text_column else "")
+        if repeated and path not in _told_of_repetition:
+            _told_of_repetition.add(path)
+            logger.warning("%s: %d rows repeat another one's file", path, repeated)
 
     def all_rows(self, folder: str | Path, split: str = "both") -> list[Clip]:
         """The rows of a split in ``folder``, each name once; ``both`` stands for the splits that exist."""

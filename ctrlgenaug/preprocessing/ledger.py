@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ctrlgenaug.files import append_line, atomic_path, text_lines
-from ctrlgenaug.plain_data import parse_json, write_jsonl
+from ctrlgenaug.plain_data import parse_json, to_json, write_jsonl
 
 LEDGER = ".finished.jsonl"
 
@@ -38,7 +38,7 @@ def listing(folder: Path) -> dict[str, os.stat_result]:
 def record(folder: Path, entry: dict[str, Any]) -> None:
     """Appends ``entry`` (with ``case``, ``made_from``, ``files``); safe from several processes at once."""
     # the empty line before it keeps a line that a kill tore apart from it
-    append_line(folder / LEDGER, "\n" + json.dumps(entry, ensure_ascii=False), durable=True)
+    append_line(folder / LEDGER, "\n" + to_json(entry), durable=True)
 
 
 def entries(folder: Path) -> dict[str, dict[str, Any]]:
