@@ -12,13 +12,13 @@ from torch import Tensor
 
 from augment.classifiers import clips as clip_tools
 from augment.classifiers.model import Classifier, build
+from augment.classifiers.settings import SMALLEST_SIDE
 from augment.classifiers.weights import read_weights
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path
 
 FORMAT = "ctrlgenaug-classifier-1"
 DEFAULT_SIDE = 256  # pixels, for files that do not say what they were trained on
-LEAST_SIDE = 16  # pixels; the recognisers halve their maps four or five times
 
 
 def save(
@@ -75,7 +75,7 @@ def load(
 
     Returns:
         the classifier, and ``{"name", "classes", "data_name", "input_size", "num_frames", "settings"}`` (``classes``
-        and ``data_name`` are None for strangers' files).
+        and ``data_name`` are None for files of other programs).
 
     Raises:
         UserError: unreadable, another classifier than ``name``, another number of classes, another frame side.
@@ -100,8 +100,8 @@ def load(
         raise UserError(f"has {found} classes, not {num_classes}", "Check the data set's name", path)
     if input_size is None:
         input_size = DEFAULT_SIDE
-    if input_size < LEAST_SIDE:
-        raise UserError(f"--input_size {input_size} is too small", f"Give at least {LEAST_SIDE}")
+    if input_size < SMALLEST_SIDE:
+        raise UserError(f"--input_size {input_size} is too small", f"Give at least {SMALLEST_SIDE}")
     model = build(name, found, input_size, num_frames=num_frames)
     try:
         model.load_weights(weights)

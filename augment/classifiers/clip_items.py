@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +56,28 @@ def refuse_test_patients(train: Sequence[Item], test: Sequence[Item]) -> None:
         )
 
 
-def hold_out(
-    items: Sequence[Item], fraction: float, seed: int, classes: Sequence[str] = ()
-) -> tuple[list[Item], list[Item]]:
+def keep_patients(items: Sequence[Item], numbers: Mapping[int, int]) -> list[Item]:
+    """The clips of the first ``numbers[label]`` patients of a class, in the items' order; other classes whole.
+
+    The first ones are kept, so that a smaller choice is part of every larger one.
+
+    Raises:
+        UserError: a class has fewer patients than that.
+    """
+    patients: dict[int, dict[str, None]] = defaultdict(dict)
+    for item in items:
+        patients[item.label].setdefault(item.patient)
+    for label, number in numbers.items():
+        if len(patients[label]) < number:
+            raise UserError(
+                f"{number} patients of class {label} are wanted, but there are {len(patients[label])}",
+                "Lower --patients",
+            )
+    kept = {label: set(list(names)[: numbers.get(label, len(names))]) for label, names in patients.items()}
+    return [item for item in items if item.patient in kept[item.label]]
+
+
+def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
     """Splits by patient, class by class: (items to learn from, items to choose the best epoch on).
 
     A class of one patient stays whole with the first part.
@@ -66,8 +85,7 @@ def hold_out(
     Args:
         items: real clips of the train split.
         fraction: of each class's patients, at least one, goes to the second part; 0 leaves it empty.
-        seed: of the draw.
-        classes: names, for the error alone.
+        seed: of the choice.
 
     Raises:
         UserError: ``fraction`` outside [0, 1), or nothing could be held out.
@@ -78,11 +96,11 @@ def hold_out(
     for item in items:
         if item.patient not in patients[item.label]:
             patients[item.label].append(item.patient)
-    draw, chosen = random.Random(seed), set()
+    rng, chosen = random.Random(seed), set()
     for label in sorted(patients):
         names = patients[label]
         if fraction and len(names) > 1:
-            chosen |= set(draw.sample(names, min(len(names) - 1, max(1, round(fraction * len(names))))))
+            chosen |= set(rng.sample(names, min(len(names) - 1, max(1, round(fraction * len(names))))))
     if fraction and not chosen:
         raise UserError(
             "no class has two patients, so none can be held out for choosing the best epoch",
@@ -105,12 +123,14 @@ def synthetic_items(
         test: the real test clips, whose patients' conditions must not have been used.
 
     Returns:
-        the clips by folder and name, and the names of files that are not this data set's.
+        the clips by folder and name, and what was skipped: files that are not this data set's.
 
     Raises:
         UserError: no clips, or clips made from test conditions.
     """
-    forbidden, items, strangers = {item.patient for item in test}, [], []
+    forbidden = {item.patient for item in test}
+    items: list[Item] = []
+    skipped: list[str] = []
     for folder in map(Path, folders):
         if not folder.is_dir():
             raise UserError("is not a folder", "Give the folder that generate.py or the filter made", folder)
@@ -123,20 +143,39 @@ def synthetic_items(
         if synthesis.splits() - {"train"}:
             raise leak
         found = synthesis.clips(spec)
-        strangers += found.foreign
+        skipped += [f"{name} (not a file of {spec.data_name})" for name in found.foreign]
         before = len(items)
         for path, sample in found.samples.items():
             try:
                 patient = spec.patient(sample.clip)
             except UserError:
-                strangers.append(path.name)
+                skipped.append(f"{path.name} (not a file of {spec.data_name})")
                 continue
             if patient in forbidden:
                 raise leak
             items.append(Item(path, spec.class_id(sample.cls), patient, synthetic=True))
         if len(items) == before:
             raise UserError(f"holds no synthetic clip of {spec.data_name}", "Check the folder", folder)
-    return items, strangers
+    return items, skipped
+
+
+def readable(items: Sequence[Item], threads: int = 2) -> tuple[list[Item], list[str]]:
+    """The items whose file really decodes, and what was skipped, with its reason.
+
+    A generation that died can leave an empty or torn file behind; one such file must not end a night's training.
+    """
+
+    def problem(item: Item) -> str | None:
+        try:
+            read_video(item.path)
+        except UserError as error:
+            return f"{item.path.name} ({error.problem})"
+        return None
+
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+        problems = list(pool.map(problem, items))
+    good = [item for item, why in zip(items, problems, strict=True) if why is None]
+    return good, [why for why in problems if why is not None]
 
 
 def take_ratio(synthetic: Sequence[Item], number_real: int, ratio: float | None, seed: int) -> list[Item]:
@@ -186,47 +225,51 @@ class ClipReader:
             self._cache[index] = frames
         return frames
 
-    def _one(
-        self, index: int, augmentation: clip_tools.Augmentation | None, seed: tuple[int, ...]
-    ) -> np.ndarray:
+    def _changed(self, index: int, change: clip_tools.ClipChange | None, seed: tuple[int, ...]) -> np.ndarray:
+        """Clip ``index``, changed: a function of seed, epoch and clip, so threads and restarts change nothing."""
         frames = self.frames(index)
-        if (
-            augmentation is not None
-        ):  # a pure function of seed, epoch and clip: threads and restarts change nothing
-            frames = augmentation(frames, np.random.default_rng((*seed, index)))
-        return clip_tools.standardise(frames)
+        return frames if change is None else change(frames, np.random.default_rng((*seed, index)))
 
     def batches(
         self,
-        order: Sequence[int],
+        order: Sequence[int] | np.ndarray,
         batch_size: int,
-        augmentation: clip_tools.Augmentation | None = None,
+        change: clip_tools.ClipChange | None = None,
         seed: tuple[int, ...] = (),
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(clips (B, 1, F, S, S) float32, labels (B,) int64) in ``order``.
+        """(clips (B, 1, F, S, S) float32, labels (B,) int64) in ``order``, cut into pieces of ``batch_size``.
 
         Args:
-            order: positions in ``items``.
+            order: indices of ``items``.
             batch_size: clips at once; a last batch of one clip joins nothing and is left out in training, because
                 batch statistics of one clip are none.
-            augmentation: for training; None gives the clips as they are.
-            seed: of the augmentation.
+            change: in training; None gives the clips as they are.
+            seed: of the change.
         """
         groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        if augmentation is not None and len(groups) > 1 and len(groups[-1]) == 1:
+        if change is not None and len(groups) > 1 and len(groups[-1]) == 1:
             groups.pop()
+        threaded = change is None or change.in_threads
+
+        def finished(index: int, future: Future[np.ndarray]) -> np.ndarray:
+            frames = future.result() if threaded else self._changed(index, change, seed)
+            return clip_tools.standardise(frames)
+
         with ThreadPoolExecutor(self._threads) as pool:
             waiting: list[list[Future[np.ndarray]]] = []
             try:
-                for place in range(len(groups) + 2):  # two batches ahead
-                    if place < len(groups):
+                for step in range(len(groups) + 2):  # two batches ahead
+                    if step < len(groups):
+                        early = change if threaded else None
                         waiting.append(
-                            [pool.submit(self._one, int(i), augmentation, seed) for i in groups[place]]
+                            [pool.submit(self._changed, int(i), early, seed) for i in groups[step]]
                         )
-                    if place >= 2:
-                        clips = np.stack([future.result() for future in waiting.pop(0)])
-                        labels = np.array([self.items[i].label for i in groups[place - 2]], np.int64)
-                        yield clips, labels
+                    if step >= 2:
+                        group, futures = groups[step - 2], waiting.pop(0)
+                        clips = np.stack(
+                            [finished(int(i), future) for i, future in zip(group, futures, strict=True)]
+                        )
+                        yield clips, np.array([self.items[i].label for i in group], np.int64)
             finally:
                 for future in [future for group in waiting for future in group]:
                     future.cancel()

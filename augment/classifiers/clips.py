@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import cv2
 import numpy as np
+import torch
+
+from augment.classifiers.settings import AugmentationName
 
 
 def resize(frames: np.ndarray, size: int) -> np.ndarray:
@@ -34,12 +38,26 @@ def standardise(frames: np.ndarray) -> np.ndarray:
     return ((frames - mean) / np.maximum(deviation, 1e-3))[None]
 
 
+class ClipChange(Protocol):
+    """What changes a clip in training.
+
+    Attributes:
+        in_threads: whether several clips may be changed at once.
+    """
+
+    in_threads: ClassVar[bool]
+
+    def __call__(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(F, S, S) uint8 -> (F, S, S) in [0, 255]; a function of ``frames`` and ``rng`` alone."""
+        ...
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """Modest changes that leave a finding a finding; the same for all frames of a clip, so that motion stays motion.
 
     Attributes:
-        flip: chance of a left-right flip.
+        flip: probability of a left-right flip.
         shift: largest shift along each axis, as a part of the side.
         zoom: largest change of size, as a part.
         gamma: largest change of the grey curve's exponent, as a part (a plain gain or offset would not survive the
@@ -47,19 +65,21 @@ class Augmentation:
         noise: largest deviation of added noise, in grey values.
     """
 
+    in_threads: ClassVar[bool] = True
+
     flip: float = 0.5
     shift: float = 0.05
     zoom: float = 0.08
     gamma: float = 0.15
     noise: float = 3.0
 
-    def __call__(self, frames: np.ndarray, draw: np.random.Generator) -> np.ndarray:
-        """(F, S, S) uint8 -> (F, S, S) float32 in [0, 255], changed as ``draw`` says."""
+    def __call__(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(F, S, S) uint8 -> (F, S, S) float32 in [0, 255], changed as ``rng`` says."""
         side = frames.shape[-1]
-        mirror = -1.0 if draw.random() < self.flip else 1.0
-        scale = 1 + draw.uniform(-self.zoom, self.zoom)
-        shift = draw.uniform(-self.shift, self.shift, 2) * side
-        exponent = 1 + draw.uniform(-self.gamma, self.gamma)
+        mirror = -1.0 if rng.random() < self.flip else 1.0
+        scale = 1 + rng.uniform(-self.zoom, self.zoom)
+        shift = rng.uniform(-self.shift, self.shift, 2) * side
+        exponent = 1 + rng.uniform(-self.gamma, self.gamma)
         middle = (side - 1) / 2
         matrix = np.array(
             [
@@ -75,5 +95,43 @@ class Augmentation:
             for frame in frames
         ]
         changed = curve[np.stack(moved)]
-        noise = draw.standard_normal(changed.shape, dtype=np.float32) * draw.uniform(0, self.noise)
+        noise = rng.standard_normal(changed.shape, dtype=np.float32) * rng.uniform(0, self.noise)
         return np.clip(changed + noise, 0, 255)
+
+
+class LibraryAugmentation:
+    """torchvision's TrivialAugmentWide (Müller and Hutter 2021) or RandAugment (Cubuk et al. 2020), after a flip.
+
+    The clip goes in as one video, so that all frames are changed alike. Not for several threads at once: the library
+    draws from torch's global generator, which is set for each clip and put back.
+    """
+
+    in_threads: ClassVar[bool] = False
+
+    def __init__(self, name: str) -> None:
+        from torchvision.transforms import v2
+
+        policy = v2.TrivialAugmentWide() if name == "trivialaugment" else v2.RandAugment()
+        self._change = v2.Compose([v2.RandomHorizontalFlip(), policy])
+
+    def __call__(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(F, S, S) uint8 -> (F, S, S) uint8, changed as ``rng`` says."""
+        from torchvision import tv_tensors
+
+        before = torch.get_rng_state()
+        # not torch.manual_seed, which would reset the generators of all GPUs too
+        torch.default_generator.manual_seed(int(rng.integers(2**63)))
+        try:
+            changed = self._change(tv_tensors.Video(torch.from_numpy(frames)[:, None]))  # (F, 1, S, S)
+        finally:
+            torch.set_rng_state(before)
+        return changed[:, 0].numpy()
+
+
+def make_augmentation(name: AugmentationName) -> ClipChange:
+    """The training change called ``name``; ``none`` leaves clips as they are."""
+    if name == "builtin":
+        return Augmentation()
+    if name == "none":
+        return Augmentation(0, 0, 0, 0, 0)
+    return LibraryAugmentation(name)

@@ -44,7 +44,7 @@ def summarise(confusion: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def weighted_auc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Area under the ROC curve for several weightings at once: the chance that a positive outscores a negative.
+    """Area under the ROC curve for several weightings at once: the probability that a positive outscores a negative.
 
     Args:
         scores: (N,).
@@ -89,7 +89,9 @@ def figures(
     """
     labels, number = np.asarray(labels), len(classes)
     cells = np.eye(number * number)[labels * number + probabilities.argmax(1)]  # (N, C * C)
-    weights = np.concatenate([np.ones((1, len(labels))), _draw_patients(labels, patients, resamples, seed)])
+    weights = np.concatenate(
+        [np.ones((1, len(labels))), resampled_patients(labels, patients, resamples, seed)]
+    )
     summary = summarise((weights @ cells).reshape(-1, number, number))
     areas = np.stack([weighted_auc(probabilities[:, c], labels == c, weights) for c in range(number)], 1)
     with np.errstate(invalid="ignore"):
@@ -125,16 +127,16 @@ def _plain(value: float) -> float | None:
     return round(float(value), 6) if np.isfinite(value) else None
 
 
-def _draw_patients(labels: np.ndarray, patients: Sequence[str], resamples: int, seed: int) -> np.ndarray:
+def resampled_patients(labels: np.ndarray, patients: Sequence[str], resamples: int, seed: int) -> np.ndarray:
     """(resamples, N): how often each clip counts when patients are drawn with replacement within their class."""
-    draw = np.random.default_rng(seed)
+    rng = np.random.default_rng(seed)
     names, owner = np.unique(np.asarray(patients), return_inverse=True)
     class_of = np.zeros(len(names), int)
     class_of[owner] = labels
     times = np.zeros((resamples, len(names)), int)
     for cls in np.unique(class_of):
         members = np.flatnonzero(class_of == cls)
-        times[:, members] = draw.multinomial(
+        times[:, members] = rng.multinomial(
             len(members), np.full(len(members), 1 / len(members)), size=resamples
         )
     return times[:, owner]

@@ -39,6 +39,7 @@ class Classifier(nn.Module):
         self.recogniser = recogniser
         self.input_size, self.num_frames, self.lr = input_size, num_frames, lr
         self._takes_frames = type(recogniser).__name__ == "Recognizer2D"
+        self._head_only = False
 
     def _features(self, clips: Tensor) -> tuple[Any, dict[str, Any]]:
         # mmaction2 counts views of a clip in dimension 1: a 3-D recogniser gets one, a 2-D one gets the frames there
@@ -79,6 +80,20 @@ class Classifier(nn.Module):
             (1.0, self.recogniser.cls_head(pyramid)),
             (float(auxiliary.loss_weight), auxiliary(maps[-2])),
         ]
+
+    def learn_only_head(self, only: bool) -> None:
+        """Whether all before the classifying layers stays as it is: a linear probe."""
+        self._head_only = only
+        for name, parameter in self.recogniser.named_parameters():
+            parameter.requires_grad_(not only or name.startswith("cls_head."))
+
+    def train(self, mode: bool = True) -> Classifier:
+        """As ever; what a linear probe holds fixed keeps its batch statistics and drops nothing out."""
+        super().train(mode)
+        if mode and self._head_only:
+            for name, part in self.recogniser.named_children():
+                part.train(name == "cls_head")
+        return self
 
     def weights(self) -> dict[str, Tensor]:
         """The state dict under the recogniser's own names."""
@@ -224,7 +239,7 @@ def _give_channel(backbone: dict[str, Any]) -> None:
     kind = _registry().get(backbone["type"])
     accepted: set[str] = set()
     for base in kind.__mro__ if inspect.isclass(kind) else ():
-        accepted |= set(inspect.signature(base.__init__).parameters)
+        accepted |= set(inspect.signature(vars(base).get("__init__", object.__init__)).parameters)
     if "in_channels" in accepted:
         backbone["in_channels"] = 1
 

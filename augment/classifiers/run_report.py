@@ -90,20 +90,22 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         if axes.lines:
             axes.legend()
     right.set_ylim(0, 1.02)
-    for place in range(1, len(rows)):
-        if rows[place]["stage"] != rows[place - 1]["stage"]:
+    for epoch in range(1, len(rows)):
+        if rows[epoch]["stage"] != rows[epoch - 1]["stage"]:
             for axes in (left, right):
-                axes.axvline(place + 0.5, color="black", linestyle=":")
+                axes.axvline(epoch + 0.5, color="black", linestyle=":")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
 
-def write_predictions(path: Path, items: Sequence[Item], chances: np.ndarray, classes: Sequence[str]) -> None:
+def write_predictions(
+    path: Path, items: Sequence[Item], probabilities: np.ndarray, classes: Sequence[str]
+) -> None:
     """One row a clip: file, patient, true and predicted class, the probability of each class."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["file_name", "patient", "class", "predicted", *(f"p_{cls}" for cls in classes)])
-    for item, row in zip(items, chances, strict=True):
+    for item, row in zip(items, probabilities, strict=True):
         predicted = classes[int(row.argmax())]
         values = [f"{value:.6f}" for value in row]
         writer.writerow([item.path.name, item.patient, classes[item.label], predicted, *values])

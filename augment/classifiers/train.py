@@ -1,14 +1,14 @@
-"""Trains a classifier: baseline, joint, or pretrain and finetune; the best epoch on held-out train patients is kept."""
+"""Trains a classifier stage by stage; the best epoch on held-out real patients is kept."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,68 +16,17 @@ from torch import Tensor, nn
 
 from augment.classifiers.checkpoint import probabilities
 from augment.classifiers.clip_items import ClipReader, Item
-from augment.classifiers.clips import Augmentation
+from augment.classifiers.clips import make_augmentation
+from augment.classifiers.losses import ClipLoss, clip_targets, inverse_frequency
 from augment.classifiers.metrics import summarise
+from augment.classifiers.mixing import Mixing, make_mixing
 from augment.classifiers.model import Classifier
+from augment.classifiers.settings import VALIDATIONS, FitSettings
+from augment.classifiers.stages import Stage
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path
 
-Paradigm = Literal["baseline", "joint", "pretrain_finetune"]
-PARADIGMS: tuple[Paradigm, ...] = ("baseline", "joint", "pretrain_finetune")
 STATE = "state.pt"
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """How a classifier is fitted.
-
-    Attributes:
-        batch_size: clips of a step.
-        weight_decay: AdamW's.
-        warmup: part of a stage's steps over which the learning rate rises from 0; then it falls as a cosine.
-        clip_norm: largest norm of the gradient.
-        patience: epochs without a better validation before a stage stops; 0 never stops early.
-        balanced_sampling: draw each class equally often.
-        class_weights: weight the loss by the inverse of the class's frequency.
-        label_smoothing: of the cross-entropy.
-        augment: see `augment.classifiers.clips.Augmentation`.
-        precision: ``fp32`` or ``bf16`` (autocast).
-        seed: of weights, order, dropout and augmentation.
-        max_steps: stops a stage after so many steps; None for no limit.
-    """
-
-    batch_size: int = 8
-    weight_decay: float = 1e-2
-    warmup: float = 0.05
-    clip_norm: float = 1.0
-    patience: int = 15
-    balanced_sampling: bool = False
-    class_weights: bool = False
-    label_smoothing: float = 0.0
-    augment: bool = True
-    precision: Literal["fp32", "bf16"] = "fp32"
-    seed: int = 3407
-    max_steps: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, value, least in (
-            ("batch_size", self.batch_size, 1),
-            ("max_steps", self.max_steps, 1),
-            ("patience", self.patience, 0),
-            ("seed", self.seed, 0),
-        ):
-            if value is not None and value < least:
-                raise UserError(f"--{name} {value} is less than {least}", "Give a larger one")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One pass of fitting: ``title`` for the records, ``items`` to learn from, how long, and how fast."""
-
-    title: str
-    items: Sequence[Item]
-    epochs: int
-    lr: float
 
 
 @dataclass
@@ -99,34 +48,6 @@ class Progress:
     best: tuple[float, float] | None = None
     best_epoch: int = 0
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-
-
-def plan_stages(
-    paradigm: Paradigm,
-    real: Sequence[Item],
-    synthetic: Sequence[Item],
-    *,
-    epochs: int,
-    pretrain_epochs: int,
-    lr: float,
-    finetune_lr: float,
-) -> list[Stage]:
-    """The stages of a paradigm; a `UserError` where it needs synthetic clips that are not given (or the reverse)."""
-    if paradigm == "baseline":
-        if synthetic:
-            raise UserError(
-                "--paradigm baseline uses real clips alone, but --synthetic_dir is given",
-                "Use --paradigm joint or pretrain_finetune, or leave --synthetic_dir out",
-            )
-        return [Stage("real", real, epochs, lr)]
-    if not synthetic:
-        raise UserError(f"--paradigm {paradigm} needs synthetic clips", "Give --synthetic_dir")
-    if paradigm == "joint":
-        return [Stage("joint", [*real, *synthetic], epochs, lr)]
-    return [
-        Stage("pretrain", synthetic, pretrain_epochs, lr),
-        Stage("finetune", real, epochs, finetune_lr),
-    ]
 
 
 class Fit:
@@ -152,7 +73,7 @@ class Fit:
         settings: FitSettings,
         folder: Path,
         reader: dict[str, Any],
-        report: Any = print,
+        report: Callable[[dict[str, Any]], object] = print,
     ) -> None:
         self.model, self.stages, self.settings, self.folder = model, list(stages), settings, folder
         self.num_classes, self.reader, self.report = num_classes, reader, report
@@ -177,34 +98,35 @@ class Fit:
         labels = np.array([item.label for item in stage.items])
         if len(labels) < 2:
             raise UserError("there are fewer than two clips to learn from", "Extract more cases")
-        loss = self._loss(labels)
-        optimizer = torch.optim.AdamW(self.model.parameters(), stage.lr, weight_decay=settings.weight_decay)
+        real = np.array([not item.synthetic for item in stage.items])
+        clip_weights = np.where(real, 1.0, settings.synthetic_weight).astype(np.float32)
+        loss, mixing = self._loss(labels), make_mixing(settings.mixing, settings.mixing_alpha)
+        change = make_augmentation(settings.augmentation)
+        self.model.learn_only_head(stage.head_only)
+        learning = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(learning, stage.lr, weight_decay=settings.weight_decay)
         if optimizer_state is not None:
             optimizer.load_state_dict(optimizer_state)
-        steps_an_epoch = math.ceil(len(labels) / settings.batch_size)
-        total = stage.epochs * steps_an_epoch
-        if settings.max_steps is not None:
-            total = min(total, settings.max_steps)
+        total, in_epoch = lengths(stage, settings)
 
-        while progress.epoch < math.ceil(total / steps_an_epoch) and not self._out_of_patience():
-            started, lossy, seen = time.perf_counter(), 0.0, 0
-            place = (settings.seed, progress.stage, progress.epoch)
-            torch.manual_seed(
-                int(np.random.SeedSequence(place).generate_state(1)[0])
-            )  # dropout, stochastic depth
+        while progress.epoch < math.ceil(total / in_epoch) and not self._out_of_patience():
+            started, summed_loss, seen = time.perf_counter(), 0.0, 0
+            epoch_seed = (settings.seed, progress.stage, progress.epoch)
+            # of dropout, stochastic depth and mixing
+            torch.manual_seed(int(np.random.SeedSequence(epoch_seed).generate_state(1)[0]))
             self.model.train()
-            augmentation = Augmentation() if settings.augment else Augmentation(0, 0, 0, 0, 0)
-            order = self._order(labels, place)
-            for batch, targets in clips.batches(order, settings.batch_size, augmentation, place):
+            order = self._order(labels, epoch_seed, in_epoch if stage.steps is not None else None)
+            for batch, batch_labels in clips.batches(order, settings.batch_size, change, epoch_seed):
                 if progress.step >= total:
                     break
                 rate = stage.lr * self._factor(progress.step, total)
-                value = self._step(optimizer, rate, loss, batch, targets)
+                weights = clip_weights[order[seen : seen + len(batch_labels)]]
+                value = self._step(optimizer, rate, loss, mixing, batch, batch_labels, weights)
                 progress.step += 1
-                lossy, seen = lossy + value * len(targets), seen + len(targets)
+                summed_loss, seen = summed_loss + value * len(batch_labels), seen + len(batch_labels)
             progress.epoch += 1
             row = {"stage": stage.title, "epoch": progress.epoch, "step": progress.step}
-            row |= {"loss": lossy / max(1, seen), "lr": rate, **self._validate()}
+            row |= {"loss": summed_loss / max(1, seen), "lr": rate, **self._validate()}
             row["clips_per_second"] = seen / (time.perf_counter() - started)
             progress.rows.append({key: _short(value) for key, value in row.items()})
             self._save(optimizer)
@@ -212,28 +134,27 @@ class Fit:
 
         if self.best_weights is not None:
             self.model.load_weights(self.best_weights)
+        self.model.learn_only_head(False)
         self.progress = Progress(stage=progress.stage + 1, rows=progress.rows, best_epoch=progress.best_epoch)
         self.best_weights = None
         self._save(None)
 
     # --- its parts ---------------------------------------------------------------------------------------------
 
-    def _loss(self, labels: np.ndarray) -> nn.CrossEntropyLoss:
-        weight = None
-        if self.settings.class_weights:
-            counts = np.bincount(labels, minlength=self.num_classes)
-            inverse = np.divide(
-                len(labels), counts * (counts > 0).sum(), where=counts > 0, out=np.zeros(len(counts))
-            )
-            weight = torch.tensor(inverse, dtype=torch.float32, device=self.device)
-        return nn.CrossEntropyLoss(weight, label_smoothing=self.settings.label_smoothing)
+    def _loss(self, labels: np.ndarray) -> ClipLoss:
+        settings = self.settings
+        weights = inverse_frequency(labels, self.num_classes) if settings.class_weights else None
+        return ClipLoss(weights, settings.focal_gamma, settings.label_smoothing).to(self.device)
 
-    def _order(self, labels: np.ndarray, place: tuple[int, ...]) -> np.ndarray:
-        draw = np.random.default_rng(place)
-        if not self.settings.balanced_sampling:
-            return draw.permutation(len(labels))
-        counts = np.bincount(labels, minlength=self.num_classes)[labels]
-        return draw.choice(len(labels), size=len(labels), p=(1 / counts) / (1 / counts).sum())
+    def _order(self, labels: np.ndarray, epoch_seed: tuple[int, ...], steps: int | None = None) -> np.ndarray:
+        """Indices of an epoch: each clip once, or for ``steps`` full batches; classes alike if balanced."""
+        rng = np.random.default_rng(epoch_seed)
+        number = len(labels) if steps is None else steps * self.settings.batch_size
+        if self.settings.balanced_sampling:
+            counts = np.bincount(labels, minlength=self.num_classes)[labels]
+            return rng.choice(len(labels), size=number, p=(1 / counts) / (1 / counts).sum())
+        rounds = math.ceil(number / len(labels))
+        return np.concatenate([rng.permutation(len(labels)) for _ in range(rounds)])[:number]
 
     def _factor(self, step: int, total: int) -> float:
         warmup = max(1, round(self.settings.warmup * total))
@@ -246,16 +167,20 @@ class Fit:
         optimizer: torch.optim.Optimizer,
         rate: float,
         loss: nn.Module,
+        mixing: Mixing,
         batch: np.ndarray,
-        targets: np.ndarray,
+        labels: np.ndarray,
+        weights: np.ndarray,
     ) -> float:
         for group in optimizer.param_groups:
             group["lr"] = rate
         clips = torch.from_numpy(batch).to(self.device, non_blocking=True)  # (B, 1, F, S, S)
-        wanted = torch.from_numpy(targets).to(self.device)
+        label_ids = torch.from_numpy(labels).to(self.device)
+        targets = clip_targets(label_ids, self.num_classes, torch.from_numpy(weights).to(self.device))
+        clips, targets = mixing(clips, targets)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.precision == "bf16"):
             heads = self.model.logits_for_training(clips)
-        values = [weight * loss(logits.float(), wanted) for weight, logits in heads]
+        values = [weight * loss(logits, targets) for weight, logits in heads]
         optimizer.zero_grad(set_to_none=True)
         torch.stack(values).sum().backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
@@ -270,8 +195,8 @@ class Fit:
         if self.validation is None:
             return {}
         labels, logits = predict(self.model, self.validation, self.device, self.settings.batch_size)
-        chances = probabilities(logits)
-        loss = float(-np.log(np.maximum(chances[np.arange(len(labels)), labels], 1e-12)).mean())
+        found = probabilities(logits)
+        loss = float(-np.log(np.maximum(found[np.arange(len(labels)), labels], 1e-12)).mean())
         confusion = np.zeros((self.num_classes, self.num_classes))
         np.add.at(confusion, (labels, logits.argmax(1)), 1)
         summary = summarise(confusion)
@@ -286,7 +211,8 @@ class Fit:
         }
 
     def _out_of_patience(self) -> bool:
-        patience = self.settings.patience
+        # a length in steps is kept, so that runs with different clips take equally many
+        patience = 0 if self.settings.steps is not None else self.settings.patience
         return bool(
             patience
             and self.validation is not None
@@ -311,7 +237,8 @@ class Fit:
             state = torch.load(path, map_location=self.device, weights_only=True)
             self.progress = Progress(**state["progress"])
             if self.progress.best is not None:
-                self.progress.best = tuple(self.progress.best)
+                balanced, negative_loss = self.progress.best  # a list when it comes from disk
+                self.progress.best = (balanced, negative_loss)
             self.model.load_weights(state["weights"])
         except UserError:
             raise
@@ -334,6 +261,15 @@ def predict(
         labels.append(targets)
         logits.append(model(torch.from_numpy(clips).to(device)).float().cpu().numpy())
     return np.concatenate(labels), np.concatenate(logits)
+
+
+def lengths(stage: Stage, settings: FitSettings) -> tuple[int, int]:
+    """(gradient steps of a stage, gradient steps of an epoch of it, after which it is validated)."""
+    if stage.steps is not None:
+        return stage.steps, settings.steps_per_validation or math.ceil(stage.steps / VALIDATIONS)
+    in_epoch = math.ceil(len(stage.items) / settings.batch_size)
+    total = stage.epochs * in_epoch
+    return (total if settings.max_steps is None else min(total, settings.max_steps)), in_epoch
 
 
 def _short(value: Any) -> Any:

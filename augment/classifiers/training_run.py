@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from augment.classifiers import clip_items, metrics, run_report
 from augment.classifiers.checkpoint import probabilities, save
 from augment.classifiers.clip_items import ClipReader, Item
 from augment.classifiers.model import Classifier, build
-from augment.classifiers.train import STATE, Fit, FitSettings, Paradigm, Progress, plan_stages, predict
+from augment.classifiers.settings import RunSettings, noted, noted_before
+from augment.classifiers.stages import plan_stages
+from augment.classifiers.train import STATE, Fit, Progress, predict
 from ctrlgenaug.datasets import DatasetSpec
-from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import write_text
 from ctrlgenaug.folders import claim_folder, exclusive
 from ctrlgenaug.plain_data import read_json, write_json, write_jsonl
@@ -28,72 +29,43 @@ PUBLISHED = (CHECKPOINT, METRICS, "metrics.md", "confusion_matrix.png", "curves.
 
 
 @dataclass(frozen=True)
-class RunSettings:
-    """A run's settings; together with the clips they fix its result.
+class Parts:
+    """The clips of a run by their part.
 
     Attributes:
-        classifier: a name or the path of an mmaction2 config.
-        paradigm: ``baseline``, ``joint`` or ``pretrain_finetune``.
-        synthetic_dirs: folders of synthetic clips.
-        synthetic_ratio: synthetic clips for each real one; None for all.
-        epochs: of the only stage, or of the finetuning.
-        pretrain_epochs: of the pretraining; None for ``epochs``.
-        lr: learning rate; None for the classifier's own.
-        finetune_lr: of the finetuning; None for a tenth of ``lr``.
-        input_size: side of the frames, in pixels.
-        num_frames: frames of a clip; None for the data set's.
-        pretrained: a checkpoint to start from.
-        validation_fraction: of each class's train patients.
-        split_seed: of that choice; apart from ``fit.seed``, so that runs with different seeds are comparable.
-        fit: see `FitSettings`.
+        train: real clips to learn from.
+        synthetic: synthetic clips to learn from.
+        validation: real clips to choose the epoch on.
+        test: real clips of the test split.
+        left_out: how many synthetic clips were made from the conditions of patients who are not learned from.
+        skipped: files among the synthetic clips that are none, or do not decode.
     """
-
-    classifier: str = "i3d"
-    paradigm: Paradigm = "baseline"
-    synthetic_dirs: tuple[str, ...] = ()
-    synthetic_ratio: float | None = None
-    epochs: int = 50
-    pretrain_epochs: int | None = None
-    lr: float | None = None
-    finetune_lr: float | None = None
-    input_size: int = 256
-    num_frames: int | None = None
-    pretrained: str | None = None
-    validation_fraction: float = 0.2
-    split_seed: int = 3407
-    fit: FitSettings = field(default_factory=FitSettings)
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "pretrain_epochs", "lr", "finetune_lr", "input_size", "num_frames"):
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise UserError(f"--{name} {value} is not positive", "Give a larger one")
-
-
-@dataclass(frozen=True)
-class Parts:
-    """The clips of a run by their part; ``left_out`` counts synthetic clips of held-out patients."""
 
     train: list[Item]
     synthetic: list[Item]
     validation: list[Item]
     test: list[Item]
     left_out: int
-    strangers: list[str]
+    skipped: list[str]
 
 
-def gather(spec: DatasetSpec, home: Path, settings: RunSettings) -> Parts:
+def gather(spec: DatasetSpec, home: Path, settings: RunSettings, threads: int = 2) -> Parts:
     """Finds all clips and keeps patients apart; see `augment.classifiers.clip_items` for what is refused."""
     real, test = clip_items.real_items(spec, home, "train"), clip_items.real_items(spec, home, "test")
     clip_items.refuse_test_patients(real, test)
+    everyone = {item.patient for item in real}
+    numbers = {spec.class_id(cls): number for cls, number in settings.patients.items()}
+    real = clip_items.keep_patients(real, numbers)
     train, validation = clip_items.hold_out(real, settings.validation_fraction, settings.split_seed)
-    found, strangers = clip_items.synthetic_items(settings.synthetic_dirs, spec, test)
-    # a clip made from a validation patient's conditions resembles him: the best epoch would be chosen on a look-alike
-    held = {item.patient for item in validation}
-    synthetic = [item for item in found if item.patient not in held]
+    found, skipped = clip_items.synthetic_items(settings.synthetic_dirs, spec, test)
+    # a clip made from a validation patient's conditions resembles him: the best epoch would be chosen on a look-alike;
+    # one made from a patient whom --patients leaves out would bring him back
+    unseen = everyone - {item.patient for item in train}
+    synthetic = [item for item in found if item.patient not in unseen]
     left_out = len(found) - len(synthetic)
+    synthetic, unreadable = clip_items.readable(synthetic, threads)
     synthetic = clip_items.take_ratio(synthetic, len(train), settings.synthetic_ratio, settings.fit.seed)
-    return Parts(train, synthetic, validation, test, left_out, strangers)
+    return Parts(train, synthetic, validation, test, left_out, [*skipped, *unreadable])
 
 
 def train_and_test(
@@ -133,15 +105,17 @@ def train_and_test(
                 (folder / name).unlink(missing_ok=True)
         claim_folder(
             folder,
-            {"data_name": spec.data_name, **dataclasses.asdict(settings)},
+            noted(settings, spec.data_name),
             name=SETTINGS,
             pattern=(STATE, METRICS, CHECKPOINT),
+            before=noted_before(folder / SETTINGS),
             remedy="Choose another --output_dir, or give --fresh",
         )
         if (folder / METRICS).is_file() and (folder / CHECKPOINT).is_file():
-            return {**read_json(folder / METRICS), "was_there": True}
+            found = read_json(folder / METRICS)
+            return {"skipped": found.get("strangers", []), **found, "was_there": True}  # its former name
         started = time.monotonic()
-        parts = gather(spec, home, settings)
+        parts = gather(spec, home, settings, threads)
         torch.manual_seed(settings.fit.seed)
         frames = settings.num_frames or spec.required_clip_num
         model = build(
@@ -191,6 +165,7 @@ def _fit(
         pretrain_epochs=settings.pretrain_epochs or settings.epochs,
         lr=lr,
         finetune_lr=settings.finetune_lr if settings.finetune_lr is not None else lr / 10,
+        steps=settings.fit.steps,
     )
     print(_counts_line(spec, parts), flush=True)
 
@@ -238,16 +213,16 @@ def _test(
             )
         },
         "synthetic_left_out": parts.left_out,
-        "strangers": parts.strangers,
+        "skipped": parts.skipped,
     }
     for name, items in (("validation", parts.validation), ("test", parts.test)):
         if not items:
             continue
         labels, logits = predict(model, ClipReader(items, **reader), device, settings.fit.batch_size)
-        chances, patients = probabilities(logits), [item.patient for item in items]
-        result[name] = metrics.both_levels(labels, chances, spec.classes, patients)
+        found, patients = probabilities(logits), [item.patient for item in items]
+        result[name] = metrics.both_levels(labels, found, spec.classes, patients)
         if name == "test":
-            run_report.write_predictions(folder / "predictions.csv", items, chances, spec.classes)
+            run_report.write_predictions(folder / "predictions.csv", items, found, spec.classes)
     title = f"{settings.classifier} on {spec.data_name}, {settings.paradigm}, seed {settings.fit.seed}: test split"
     write_text(folder / "metrics.md", run_report.markdown(result["test"], title))
     run_report.draw_confusion(folder / "confusion_matrix.png", result["test"], spec.classes)
@@ -268,5 +243,5 @@ def _counts_line(spec: DatasetSpec, parts: Parts) -> str:
         line += f" and {count(parts.synthetic)} synthetic"
     line += f", {count(parts.validation)} to choose the epoch on, {count(parts.test)} to test on"
     if parts.left_out:
-        line += f"; {parts.left_out} synthetic clips of held-out patients left out"
+        line += f"; {parts.left_out} synthetic clips of patients not learned from left out"
     return line

@@ -6,6 +6,7 @@ such place has a comment.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -226,21 +227,25 @@ def _mvit(input_size: int, num_frames: int) -> Recipe:
     )
 
 
-_RECIPES = {
-    "i3d": _i3d,
-    "slowfast": _slowfast,
-    "r2plus1d": _r2plus1d,
-    "tpn": _tpn,
-    "csn": _csn,
-    "swin": _swin,
+def _for_any_size(make: Callable[[], Recipe]) -> Callable[[int, int], Recipe]:
+    return lambda input_size, num_frames: make()
+
+
+# by frame side and number of frames, on which the weights of three of them depend
+_RECIPES: dict[str, Callable[[int, int], Recipe]] = {
+    "i3d": _for_any_size(_i3d),
+    "slowfast": _for_any_size(_slowfast),
+    "r2plus1d": _for_any_size(_r2plus1d),
+    "tpn": _for_any_size(_tpn),
+    "csn": _for_any_size(_csn),
+    "swin": _for_any_size(_swin),
     "timesformer": _timesformer,
     "uniformerv2": _uniformerv2,
-    "slowonly": _slowonly,
-    "x3d": _x3d,
+    "slowonly": _for_any_size(_slowonly),
+    "x3d": _for_any_size(_x3d),
     "mvit": _mvit,
-    "tiny": _tiny,
+    "tiny": _for_any_size(_tiny),
 }
-_SHAPED = (_timesformer, _uniformerv2, _mvit)  # whose weights depend on the clips' size
 
 NAMES = tuple(name for name in _RECIPES if name != "tiny")  # the eleven of full size
 
@@ -248,9 +253,7 @@ NAMES = tuple(name for name in _RECIPES if name != "tiny")  # the eleven of full
 def recipe(name: str, input_size: int, num_frames: int) -> Recipe | None:
     """The recipe called ``name`` for clips of ``num_frames`` frames of ``input_size`` pixels; None if unknown."""
     make = _RECIPES.get(name)
-    if make is None:
-        return None
-    return make(input_size, num_frames) if make in _SHAPED else make()
+    return None if make is None else make(input_size, num_frames)
 
 
 def known() -> tuple[str, ...]:

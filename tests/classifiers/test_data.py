@@ -59,8 +59,8 @@ def test_a_patient_in_both_splits_is_refused():
 
 
 def test_synthetic_clips_carry_the_class_that_was_asked_for(root):
-    found, strangers = clip_items.synthetic_items([root / "synthetic"], SPEC)
-    assert len(found) == 36 and not strangers
+    found, skipped = clip_items.synthetic_items([root / "synthetic"], SPEC)
+    assert len(found) == 36 and not skipped
     assert all(item.synthetic for item in found)
     assert Counter(item.label for item in found) == {0: 12, 1: 12, 2: 12}
 
@@ -89,13 +89,13 @@ def test_clips_from_test_conditions_are_refused(root, tmp_path):
         assert len(clip_items.synthetic_items([folder], SPEC, [])[0]) == 36
 
 
-def test_strangers_and_empty_folders(root, tmp_path):
+def test_foreign_files_and_empty_folders(root, tmp_path):
     write_mp4(tmp_path / "holiday.mp4", draw_clip("CT-0", 1))
     with pytest.raises(UserError, match="holds no synthetic clip of MosMed"):
         clip_items.synthetic_items([tmp_path], SPEC)
     write_mp4(tmp_path / "study_0001_s01_CT-0_66.mp4", draw_clip("CT-0", 1))
-    found, strangers = clip_items.synthetic_items([tmp_path, root / "synthetic"], SPEC)
-    assert len(found) == 37 and strangers == ["holiday.mp4"]
+    found, skipped = clip_items.synthetic_items([tmp_path, root / "synthetic"], SPEC)
+    assert len(found) == 37 and skipped == ["holiday.mp4 (not a file of MosMed)"]
     with pytest.raises(UserError, match="is not a folder"):
         clip_items.synthetic_items([tmp_path / "none"], SPEC)
 

@@ -1,4 +1,4 @@
-"""Every classifier is built, learns a step, is saved, loaded and asked; strangers' checkpoints; unsafe files."""
+"""Every classifier is built, learns a step, is saved, loaded and asked; checkpoints of other programs; unsafe files."""
 
 from __future__ import annotations
 

@@ -13,8 +13,10 @@ from clip_home import SPEC
 from augment import classifiers
 from augment.classifiers import clip_items
 from augment.classifiers.clip_items import ClipReader
-from augment.classifiers.train import Fit, FitSettings, Stage, plan_stages, predict
-from augment.classifiers.training_run import RunSettings, train_and_test
+from augment.classifiers.settings import FitSettings, RunSettings
+from augment.classifiers.stages import Stage, plan_stages
+from augment.classifiers.train import Fit, predict
+from augment.classifiers.training_run import train_and_test
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.video import read_video
 
@@ -152,8 +154,8 @@ def test_the_best_epoch_is_what_remains(root, whole):
         clip_items.hold_out(clip_items.real_items(SPEC, root / SPEC.home, "train"), 0.2, 0)[1], 32, 8
     )
     labels, logits = predict(whole.model, reader, "cpu", 4)
-    chances = classifiers.probabilities(logits)
-    assert -np.log(chances[np.arange(len(labels)), labels]).mean() == pytest.approx(
+    found = classifiers.probabilities(logits)
+    assert -np.log(found[np.arange(len(labels)), labels]).mean() == pytest.approx(
         best["validation_loss"], rel=1e-3
     )
 
@@ -182,7 +184,7 @@ def test_class_weights_and_balanced_order():
         "cpu",
     )
     labels = np.array([0] * 90 + [1] * 10)
-    np.testing.assert_allclose(fit._loss(labels).weight, [100 / 180, 100 / 20, 0], rtol=1e-6)
+    np.testing.assert_allclose(fit._loss(labels).class_weights, [100 / 180, 100 / 20, 0], rtol=1e-6)
     drawn = labels[np.concatenate([fit._order(labels, (0, 0, epoch)) for epoch in range(50)])]
     assert 0.45 < drawn.mean() < 0.55
 
@@ -195,7 +197,7 @@ def test_bad_input_is_one_line(root, tmp_path, run_script):
 
     assert "Did you mean MosMed" in fails("--data_name", "MosMedd")
     assert "Run the step that writes it first" in fails("--data_root", str(tmp_path))
-    with pytest.raises(UserError, match="--epochs 0 is not positive"):
+    with pytest.raises(UserError, match="--epochs 0 is out of range"):
         RunSettings(epochs=0)
     with pytest.raises(UserError, match="needs synthetic clips"):
         train_and_test(SPEC, root / SPEC.home, RunSettings("tiny", "joint", input_size=32), tmp_path / "x")
