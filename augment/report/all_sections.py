@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from augment.report import (
+    comparison_section,
     data_sections,
     evaluation_sections,
     quality_sections,
@@ -28,7 +29,7 @@ SECTIONS: dict[str, Callable[[Places], Section]] = {
     "Evaluation": evaluation_sections.evaluation_section,
     "Privacy": evaluation_sections.privacy_section,
     "Classifiers": quality_sections.classifiers_section,
-    "Does it help?": quality_sections.comparison_section,
+    "Does it help?": comparison_section.comparison_section,
 }
 
 

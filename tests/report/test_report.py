@@ -10,6 +10,7 @@ import pytest
 from clip_home import SPEC, make_home, make_synthetic
 from PIL import Image
 
+from augment.comparison.table import write_table
 from augment.report import page
 from augment.report.all_sections import SECTIONS, sections
 from augment.report.run_folders import find
@@ -143,17 +144,25 @@ def add_classifiers(root):
     write_json(folder / "metrics.json", {**common, "test": {"patient": figures(0.5), "clip": figures(0.5)}})
     save_png(folder / "curves.png")
     save_png(folder / "confusion_matrix.png")
-    from augment.classifiers.table import summarise_runs
-
-    def run(value):
-        return {"test": {"patient": figures(value)}}
-
-    runs = {
-        ("i3d", "baseline"): {0: run(0.5), 1: run(0.6)},
-        ("i3d", "joint_filtered"): {0: run(0.7), 1: run(0.9)},
-    }
     (root / "reproduce_MosMed").mkdir()
-    write_json(root / "reproduce_MosMed/table.json", summarise_runs(runs))
+    runs = [("baseline", 0, 2), ("baseline", 1, 2), ("joint_filtered", 0, 3), ("joint_filtered", 1, 3)]
+    write_table(root / "reproduce_MosMed", [comparison_run(*run) for run in runs], resamples=50)
+
+
+def comparison_run(arm, seed, right):
+    """A line of reproduce.sh's results.jsonl: ``right`` of three test patients of each class are got right."""
+    labels = [c for c in range(3) for _ in range(3)]
+    seen = [label if index % 3 < right else (label + 1) % 3 for index, label in enumerate(labels)]
+    agreement = {"CT-1": {"count": 4, "found": 3, "diversity": 0.5, "real_diversity": 1.0}}
+    return {
+        "classifier": "i3d", "arm": arm, "seed": seed, "patients": {}, "classes": list(SPEC.classes),
+        "clips": {"train": {"CT-0": 9, "CT-1": 2, "CT-234": 9}},
+        "test": {
+            "patients": [f"p{i}" for i in range(9)], "labels": labels,
+            "probabilities": [[0.8 if c == s else 0.1 for c in range(3)] for s in seen],
+        },
+        "agreement": {"filtered": agreement},
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +210,7 @@ def test_a_whole_run_by_its_official_names(root, run_script):
     assert len(links) >= len(SECTIONS) and {link[1:] for link in links} <= set(seen.ids)
     assert len(seen.ids) == len(set(seen.ids)) == len(SECTIONS)
     pictures = [target for target in seen.targets if not target.startswith("#")]
-    assert len(pictures) == 24 and all(target.startswith("data:image/png;base64,") for target in pictures)
+    assert len(pictures) == 27 and all(target.startswith("data:image/png;base64,") for target in pictures)
     assert not {"script", "link", "iframe"} & seen.tags and "onerror=" in seen.text and NASTY not in text
     assert "url(" not in text and "@import" not in text
 
@@ -222,9 +231,11 @@ def test_a_whole_run_by_its_official_names(root, run_script):
         "Published, by another protocol and not comparable: FVD 2.91.",
         "all pixel 1 of 24 3.5000 9.0000 11.0000 25",
         "i3d baseline 0 9 50.0 50.0 50.0 50.0 10.0 to 90.0",
-        "i3d joint filtered 2 80.0 ± 14.1 80.0 ± 14.1 80.0 ± 14.1 80.0 ± 14.1 +25.0 ± 7.1",
-        "CT-234, n = 3 gain",
-        "best gain in balanced accuracy (i3d, joint filtered) +25.0 ± 7.1 points",
+        "joint, both filter levels 100.0 (100.0 to 100.0) +33.3 (",
+        "Rare class CT-1; 9 test patients",
+        "Best with synthetic clips: joint, both filter levels: +33.3 (",
+        "filtered CT-1 4 75 50",  # number, class found, diversity
+        "best gain in balanced accuracy (i3d, joint, both filter levels) +33.3 (",
     ):
         assert figure in seen.text, figure
     # what is missing or doubtful stands at the top and in its place
@@ -238,6 +249,7 @@ def test_a_whole_run_by_its_official_names(root, run_script):
         "Class CT-1 is found in 25.0 % of its clips: less than by chance.",
         "Possible copies by pixel distance: study_0001_s01_CT-0_66.mp4.",
         "evaluation.json was made without fid.",
+        "Fewer than 5 seeds say little: joint, both filter levels, real clips, built-in augmentation.",
     ):
         assert seen.text.count(notice) == 2, notice
 
@@ -270,7 +282,7 @@ def test_damaged_files_spoil_only_their_section(root, tmp_path, monkeypatch):
     )
     found = {title: [notice.text for notice in part.notices] for title, part in sections(places).items()}
     assert "is not readable JSON" in found["Evaluation"][0]
-    assert "not as the step writes it (KeyError: 'setting')" in found["Does it help?"][0]
+    assert "not as the step writes it (KeyError: 'group')" in found["Does it help?"][0]
     assert "is not a JSON object" in found["Noise filter"][0]
     assert "holds no finished run" in found["Classifiers"][0]
     assert found["Data"] == []

@@ -1,0 +1,111 @@
+"""Trains classifiers in many arms (real clips alone, rivals, synthetic clips) over seeds, and compares them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from augment.classifiers import arguments
+from augment.classifiers.settings import PARADIGMS
+from augment.comparison.arms import BASELINE, BEST_RIVAL, GROUPS, choose, settings_of
+from augment.comparison.runs import RESULTS, Plan, collect, run_all
+from augment.comparison.table import write_table
+from ctrlgenaug import datasets, steps
+from ctrlgenaug.datasets import DatasetSpec
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.plain_data import write_jsonl
+
+EXAMPLE = """bash reproduce.sh MosMed --classifiers "i3d slowfast" --arms all --patients CT-234=6 \\
+      --synthetic sequence_model_MosMed/cond_im_synthesis_mp4 --filtered MosMed_filtered --steps 2000
+
+Runs are {output}/{classifier}/{arm}/seed_{n}; started again, finished ones are kept and an unfinished one goes on.
+Ends with results.jsonl, table.md, table.json and gains.png. docs/small_data.md explains the arms."""
+
+# flags of train_classifier.py that belong to an arm or a run here, and what decides them
+OWN = {
+    "paradigm": "--paradigms or --arms",
+    "synthetic_dir": "--synthetic, --semantic, --filtered",
+    "classifier": "--classifiers",
+    "seed": "--seeds",
+}
+
+
+def main() -> int:
+    parser = steps.parser(__doc__, EXAMPLE)
+    group = parser.add_argument_group("comparison")
+    group.add_argument("data", metavar="DATA", help="data set's name, or a data file")
+    group.add_argument(
+        "--data_root", default=".", help="folder that holds the data set's folder (default: .)"
+    )
+    group.add_argument("--classifiers", default="i3d", help="names (default: i3d)")
+    group.add_argument("--seeds", default="0 1 2", help='of the trainings (default: "0 1 2")')
+    group.add_argument("--synthetic", type=Path, help="folder of all synthetic clips")
+    group.add_argument("--semantic", type=Path, help="folder of those that the filter's semantic level keeps")
+    group.add_argument("--filtered", type=Path, help="folder of those that both levels keep")
+    group.add_argument(
+        "--arms",
+        help=f"by name, or in groups: {', '.join(GROUPS)}, all (default: the --paradigms with each folder given)",
+    )
+    group.add_argument(
+        "--paradigms", default="joint pretrain_finetune", help='(default: "joint pretrain_finetune")'
+    )
+    group.add_argument("--output", type=Path, help="(default: reproduce_{data})")
+    group.add_argument("--table_only", action="store_true", help="train nothing, only make the table again")
+    arguments.add_all(parser)
+    options = parser.parse_args()
+    for flag, instead in OWN.items():
+        if getattr(options, flag) != parser.get_default(flag):
+            raise UserError(f"--{flag} is not of this command", f"Use {instead}")
+    spec = datasets.get(options.data)
+    output = options.output or Path(f"reproduce_{spec.data_name}")
+    failed = []
+    if not options.table_only:
+        failed = _run(options, spec, output)
+    results = collect(output)
+    write_jsonl(output / RESULTS, results)
+    rows = write_table(output, results)
+    print((output / "table.md").read_text(encoding="utf-8"))
+    for line in failed:
+        print(f"not run: {line}")
+    print(f"table of {len(results)} runs in {len(rows)} arms in {output / 'table.md'}")
+    return 1 if failed else 0
+
+
+def _run(options: argparse.Namespace, spec: DatasetSpec, output: Path) -> list[str]:
+    given = {"unfiltered": options.synthetic, "semantic": options.semantic, "filtered": options.filtered}
+    folders = {level: folder for level, folder in given.items() if folder is not None}
+    if options.arms:
+        wanted = options.arms.split()
+        arms = choose(wanted)
+        lacking = [arm.name for arm in arms if arm.level not in ("none", *folders) and arm.name not in wanted]
+        if lacking:  # of a group: said, not an error
+            print(f"left out, because their clips are not given: {', '.join(lacking)}")
+        arms = [arm for arm in arms if arm.name not in lacking]
+    else:
+        paradigms = options.paradigms.split()
+        for name in paradigms:
+            if name not in PARADIGMS or name == BASELINE:
+                raise UserError(
+                    f"{name!r} is no paradigm with synthetic clips", f"Known: {', '.join(PARADIGMS[1:])}"
+                )
+        arms = [
+            arm
+            for arm in choose(["synthetic", "transfer"])
+            if arm.name == BASELINE or (arm.paradigm in paradigms and arm.level in folders)
+        ]
+    try:
+        seeds = [int(word) for word in options.seeds.split()]
+    except ValueError:
+        raise UserError(f"--seeds {options.seeds!r} are no numbers", 'Give e.g. "0 1 2"') from None
+    base = arguments.run_settings(options)
+    for arm in arms:  # an arm that makes no sense is found before hours of training
+        if arm.name != BEST_RIVAL:
+            settings_of(arm, base, "any", 0, folders)
+    plan = Plan(
+        spec, spec.home_in(options.data_root), base, options.classifiers.split(), seeds, arms, folders, output
+    )
+    return run_all(plan, arguments.running(options))
+
+
+if __name__ == "__main__":
+    steps.run(main)

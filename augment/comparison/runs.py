@@ -1,0 +1,174 @@
+"""Runs the arms one after the other, and reads back what they predicted.
+
+A folder holds ``{classifier}/{arm}/seed_{n}/``, each a run folder of train_classifier.py, and ``results.jsonl``, a line
+a run with the probabilities of its test patients, from which alone the table is made.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from augment.classifiers.metrics import by_patient
+from augment.classifiers.settings import RunSettings
+from augment.classifiers.training_run import METRICS, train_and_test
+from augment.comparison.arms import BASELINE, BEST_RIVAL, BY_NAME, Arm, rare_class, settings_of
+from augment.comparison.class_agreement import write_agreement
+from ctrlgenaug.datasets import DatasetSpec
+from ctrlgenaug.errors import UserError
+from ctrlgenaug.plain_data import read_json, write_jsonl
+
+RESULTS = "results.jsonl"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run.
+
+    Attributes:
+        spec: the data set.
+        home: its folder.
+        base: settings that all arms share.
+        classifiers: names.
+        seeds: of the trainings.
+        arms: of `augment.comparison.arms`.
+        folders: synthetic clips by filter level.
+        output: where the runs go.
+    """
+
+    spec: DatasetSpec
+    home: Path
+    base: RunSettings
+    classifiers: Sequence[str]
+    seeds: Sequence[int]
+    arms: Sequence[Arm]
+    folders: Mapping[str, Path]
+    output: Path
+
+
+def run_all(plan: Plan, running: Mapping[str, Any]) -> list[str]:
+    """Runs what is not finished yet, the arm that needs the best rival last; returns what could not be run, and why.
+
+    Args:
+        plan: what to run.
+        running: device, memory and threads, for `train_and_test`.
+    """
+    failed = []
+    for last in (False, True):
+        for classifier in plan.classifiers:
+            for seed in plan.seeds:
+                for arm in plan.arms:
+                    if (arm.name == BEST_RIVAL) != last:
+                        continue
+                    try:
+                        _run_one(plan, classifier, arm, seed, running)
+                    except UserError as error:
+                        failed.append(f"{classifier}, {arm.name}, seed {seed}: {error}")
+                        print(f"warning: {failed[-1]}", file=sys.stderr, flush=True)
+                    else:
+                        write_jsonl(plan.output / RESULTS, collect(plan.output))
+    return failed
+
+
+def _run_one(plan: Plan, classifier: str, arm: Arm, seed: int, running: Mapping[str, Any]) -> None:
+    print(f"== {classifier}, {arm.name}, seed {seed} ==", flush=True)
+    rival = best_rival(plan.output / classifier) if arm.name == BEST_RIVAL else None
+    if rival:
+        print(f"best rival on validation clips: {rival.name}", flush=True)
+    settings = settings_of(arm, plan.base, classifier, seed, plan.folders, rival)
+    folder = plan.output / classifier / arm.name / f"seed_{seed}"
+    result = train_and_test(plan.spec, plan.home, settings, folder, **running)
+    if result["skipped"]:
+        print(
+            f"warning: {len(result['skipped'])} files skipped, e.g. {result['skipped'][0]}", file=sys.stderr
+        )
+    if arm.name == BASELINE:
+        for level, clips in plan.folders.items():
+            write_agreement(plan.spec, plan.home, settings, folder, level, clips)
+    found = result["test"]["patient"]["balanced_accuracy"]
+    there = "was finished already" if result.get("was_there") else "is done"
+    print(f"{folder} {there}: balanced accuracy {100 * found:.1f} %", flush=True)
+
+
+def best_rival(folder: Path) -> Arm | None:
+    """The rival with the best balanced accuracy, then AUC, on the held-out real clips, mean over its seeds."""
+    scores: dict[str, list[tuple[float, float]]] = {}
+    for path in sorted(folder.glob(f"*/seed_*/{METRICS}")):
+        arm = BY_NAME.get(path.parts[-3])
+        found = read_json(path).get("validation")
+        if arm is None or arm.group != "rival" or not found:
+            continue
+        patient = found["patient"]
+        scores.setdefault(arm.name, []).append((patient["balanced_accuracy"], patient["auc"] or 0.0))
+    if not scores:
+        return None
+    means = {name: tuple(np.mean(values, 0).round(9)) for name, values in scores.items()}
+    return BY_NAME[max(means, key=lambda name: means[name])]
+
+
+def collect(folder: Path) -> list[dict[str, Any]]:
+    """A row for each finished run in ``folder``: its settings, clips, and test patients with their probabilities.
+
+    Raises:
+        UserError: no finished run, or a run whose files contradict each other.
+    """
+    rows = []
+    for path in sorted(folder.glob(f"*/*/seed_*/{METRICS}")):
+        seed = path.parent.name.removeprefix("seed_")
+        if seed.isdigit():
+            rows.append(_row(path.parent, read_json(path), int(seed)))
+    if not rows:
+        raise UserError("holds no finished run", "Run reproduce.sh first", folder)
+    return rows
+
+
+def _row(run: Path, metrics: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    classes = list(metrics["test"]["patient"]["per_class"])
+    with (run / "predictions.csv").open(encoding="utf-8", newline="") as handle:
+        clips = list(csv.DictReader(handle))
+    try:
+        labels = np.array([classes.index(clip["class"]) for clip in clips])
+        probabilities = np.array([[float(clip[f"p_{cls}"]) for cls in classes] for clip in clips])
+        owners = [clip["patient"] for clip in clips]
+    except (KeyError, ValueError):
+        raise UserError("is not as the run wrote it", "Run it again with --fresh", run) from None
+    labels, probabilities, patients = by_patient(labels, probabilities, owners)
+    settings = metrics["settings"]
+    arm = run.parts[-2]
+    row = {
+        "data_name": metrics["data_name"],
+        "classifier": run.parts[-3],
+        "arm": arm,
+        "seed": seed,
+        "patients": settings.get("patients", {}),
+        "rare_class": rare_class(settings.get("patients", {})),
+        "classes": classes,
+        "clips": metrics["clips"],
+        "best_epoch": metrics["best_epoch"],
+        "test": {
+            "patients": patients,
+            "labels": labels.tolist(),
+            "probabilities": probabilities.round(6).tolist(),
+        },
+        "agreement": {
+            path.stem.removeprefix("agreement_"): read_json(path)
+            for path in sorted(run.glob("agreement_*.json"))
+        },
+    }
+    if arm == BEST_RIVAL:
+        row["changes"] = _changes(settings["fit"])
+    return row
+
+
+def _changes(fit: Mapping[str, Any]) -> dict[str, Any]:
+    """What the best rival's settings are, told from the defaults."""
+    names = {name for arm in BY_NAME.values() for name in arm.fit}
+    default = dataclasses.asdict(RunSettings().fit)
+    return {name: fit[name] for name in sorted(names) if fit[name] != default[name]}

@@ -1,0 +1,357 @@
+"""reproduce.sh: which arms it runs with which settings, that a killed series continues to the same table, the table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from augment.classifiers.settings import FitSettings, RunSettings
+from clip_home import SPEC, make_home, make_synthetic
+
+from augment.comparison import __main__ as command
+from augment.comparison import runs
+from augment.comparison.arms import ARMS, BEST_RIVAL, BY_NAME, GROUPS, choose, rare_class, settings_of
+from augment.comparison.few_patients import make_home as make_few
+from augment.comparison.runs import best_rival, collect
+from augment.comparison.table import markdown, summarise
+from ctrlgenaug.errors import UserError
+
+CLASSES = ("CT-0", "CT-1", "CT-234")
+
+
+def result(arm, seed, right, classifier="tiny", rare=6, agreement=None):
+    """A row of results.jsonl: 4 test patients a class, of which the first ``right[c]`` of class c are got right."""
+    labels = [c for c in range(3) for _ in range(4)]
+    probabilities = []
+    for index, label in enumerate(labels):
+        seen = label if index % 4 < right[label] else (label + 1) % 3
+        probabilities.append([0.8 if c == seen else 0.1 for c in range(3)])
+    return {
+        "classifier": classifier, "arm": arm, "seed": seed, "patients": {"CT-1": rare}, "rare_class": "CT-1",
+        "classes": list(CLASSES), "clips": {"train": {"CT-0": 30, "CT-1": rare, "CT-234": 30}},
+        "test": {"patients": [f"p{i}" for i in range(12)], "labels": labels, "probabilities": probabilities},
+        "agreement": agreement or {},
+    }  # fmt: skip
+
+
+# --- the table of arms -------------------------------------------------------------------------------------------
+
+
+def test_every_arm_is_named_once_and_belongs_somewhere():
+    assert len(BY_NAME) == len(ARMS) and {arm.group for arm in ARMS} == set(GROUPS)
+    assert [arm.name for arm in choose(["ceiling", "focal"])] == ["baseline", "focal", "real_x2", "real_x4"]
+    assert choose(["all"]) == list(ARMS)
+    with pytest.raises(UserError, match="'focale' is no arm"):
+        choose(["focale"])
+
+
+def test_what_an_arm_changes():
+    base = RunSettings("x", patients={"CT-0": 30, "CT-1": 6}, fit=FitSettings(steps=50, seed=9))
+    plain = settings_of(BY_NAME["baseline"], base, "tiny", 3, {})
+    assert plain == dataclasses.replace(base, classifier="tiny", fit=FitSettings(steps=50, seed=3))
+    focal = settings_of(BY_NAME["focal"], base, "tiny", 3, {})
+    assert focal == dataclasses.replace(plain, fit=dataclasses.replace(plain.fit, focal_gamma=2.0))
+    assert settings_of(BY_NAME["real_x4"], base, "tiny", 3, {}).patients == {"CT-0": 30, "CT-1": 24}
+    joint = settings_of(BY_NAME["joint_semantic"], base, "tiny", 3, {"semantic": "folder"})
+    assert (joint.paradigm, joint.synthetic_dirs) == ("joint", ("folder",)) and joint.fit == plain.fit
+    both = settings_of(BY_NAME[BEST_RIVAL], base, "tiny", 3, {"filtered": "f"}, BY_NAME["oversampled"])
+    assert both.fit.balanced_sampling and both.paradigm == "joint"
+    for name, why in (("joint", "needs unfiltered clips"), (BEST_RIVAL, "no rival has run")):
+        with pytest.raises(UserError, match=why):
+            settings_of(BY_NAME[name], base, "tiny", 3, {})
+    with pytest.raises(UserError, match="rare class"):
+        settings_of(BY_NAME["real_x2"], RunSettings(), "tiny", 3, {})
+    assert rare_class({"a": 5, "b": 2}) == "b" and rare_class({}) is None
+
+
+def test_the_best_rival_is_chosen_on_validation_clips(tmp_path):
+    def run(arm, seed, validation, test):
+        folder = tmp_path / arm / f"seed_{seed}"
+        folder.mkdir(parents=True)
+        found = {"validation": {"patient": {"balanced_accuracy": validation, "auc": 0.5}}}
+        found["test"] = {"patient": {"balanced_accuracy": test}}
+        (folder / "metrics.json").write_text(json.dumps(found))
+
+    assert best_rival(tmp_path) is None
+    run("baseline", 0, 1.0, 1.0)  # no rival
+    run("mixup", 0, 0.8, 0.2)
+    run("mixup", 1, 0.6, 0.2)
+    run("focal", 0, 0.65, 0.9)
+    assert best_rival(tmp_path).name == "mixup"
+
+
+# --- the command -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reproduce(monkeypatch, tmp_path, capsys):
+    """Calls the command in a folder with trainings that only note their settings; returns (calls, output, code)."""
+    calls = []
+
+    def train(spec, home, settings, folder, **running):
+        calls.append((spec.data_name, str(home), settings, str(folder), running))
+        folder.mkdir(parents=True)
+        labels = ["CT-0", "CT-1", "CT-234"] * 2
+        rows = [f"c{i}.avi,p{i},{cls},{cls},0.5,0.3,0.2" for i, cls in enumerate(labels)]
+        head = "file_name,patient,class,predicted,p_CT-0,p_CT-1,p_CT-234"
+        (folder / "predictions.csv").write_text("\n".join([head, *rows]) + "\n")
+        figures = {"per_class": dict.fromkeys(CLASSES), "balanced_accuracy": 1 / 3, "auc": 0.5}
+        found = {
+            "data_name": spec.data_name, "clips": {"train": {"CT-0": 9, "CT-1": 2, "CT-234": 9}}, "best_epoch": 1,
+            "settings": dataclasses.asdict(settings), "test": {"patient": figures}, "skipped": [],
+            "validation": {"patient": figures},
+        }  # fmt: skip
+        (folder / "metrics.json").write_text(json.dumps(found))
+        return found
+
+    monkeypatch.setattr(runs, "train_and_test", train)
+    monkeypatch.setattr(runs, "write_agreement", lambda *arguments: None)
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["reproduce", *arguments])
+        calls.clear()
+        code = command.main()
+        return list(calls), capsys.readouterr().out, code
+
+    return call
+
+
+def test_what_the_command_runs(reproduce, tmp_path):
+    flags = ("--classifiers", "i3d swin", "--seeds", "3 4", "--synthetic", "all clips", "--output", "out")
+    calls, said, code = reproduce("MosMed", *flags, "--data_root", "d", "--epochs", "2", "--device", "cpu")
+    assert code == 0 and said.splitlines()[-1] == "table of 12 runs in 6 arms in out/table.md"
+    assert [
+        (settings.classifier, settings.fit.seed, settings.paradigm, settings.synthetic_dirs, folder)
+        for _, _, settings, folder, _ in calls
+    ] == [
+        (name, seed, paradigm, clips, f"out/{name}/{paradigm}/seed_{seed}")
+        for name in ("i3d", "swin")
+        for seed in (3, 4)
+        for paradigm, clips in (
+            ("baseline", ()),
+            ("joint", ("all clips",)),
+            ("pretrain_finetune", ("all clips",)),
+        )
+    ]
+    assert all(call[:2] == ("MosMed", "d/MosMedData") and call[2].epochs == 2 for call in calls)
+    lines = [json.loads(line) for line in (tmp_path / "out/results.jsonl").read_text().splitlines()]
+    assert len(lines) == 12 and lines[0]["test"]["labels"] == [0, 1, 2, 0, 1, 2]
+    table = json.loads((tmp_path / "out/table.json").read_text())
+    assert [row["arm"] for row in table] == ["baseline", "joint", "pretrain_finetune"] * 2
+    assert table[1]["gains"]["balanced_accuracy"] == {"value": 0, "low": 0, "high": 0}
+    assert table[1]["verdict"] == "cannot be told apart"
+
+
+def test_groups_leave_out_what_has_no_clips(reproduce):
+    flags = ("--seeds", "0", "--device", "cpu", "--patients", "CT-1=2")
+    calls, said, _ = reproduce("MosMed", "--arms", "rival ceiling both", *flags)
+    assert f"left out, because their clips are not given: {BEST_RIVAL}" in said
+    assert [call[3].split("/")[2] for call in calls][-2:] == ["real_x2", "real_x4"] and len(calls) == 11
+
+
+def test_the_best_rival_comes_last_with_its_settings(reproduce):
+    flags = ("--seeds", "0 1", "--filtered", "f", "--device", "cpu", "--arms", f"{BEST_RIVAL} focal")
+    calls, said, _ = reproduce("MosMed", *flags)
+    assert [call[3].split("/")[2] for call in calls] == ["baseline", "focal"] * 2 + [BEST_RIVAL] * 2
+    assert calls[-1][2].fit.focal_gamma == 2.0 and "best rival (focal_gamma)" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--arms", "joint"), "joint needs unfiltered clips"),
+        (("--arms", "real_x2"), "needs to know the rare class"),
+        (("--paradigms", "baseline"), "no paradigm with synthetic clips"),
+        (("--seeds", "one"), "are no numbers"),
+        (("--seed", "3"), "--seed is not of this command. Use --seeds"),
+        (("--paradigm", "joint"), "Use --paradigms"),
+        (("--steps", "0"), "--steps 0 is out of range"),
+    ],
+)
+def test_nonsense_is_found_before_the_first_training(reproduce, flags, said):
+    with pytest.raises(UserError, match=said):
+        reproduce("MosMed", *flags)
+
+
+def test_an_arm_that_fails_does_not_end_the_series(reproduce, monkeypatch, capsys):
+    train = runs.train_and_test
+
+    def fails(spec, home, settings, folder, **running):
+        if settings.fit.focal_gamma:
+            raise UserError("is broken", "Mend it")
+        return train(spec, home, settings, folder, **running)
+
+    monkeypatch.setattr(runs, "train_and_test", fails)
+    calls, said, code = reproduce("MosMed", "--arms", "focal mixup", "--seeds", "0", "--device", "cpu")
+    assert code == 1 and len(calls) == 2 and "not run: i3d, focal, seed 0: is broken" in said
+
+
+def test_the_script_says_how_it_is_used(repository):
+    def run(*arguments):
+        return subprocess.run(
+            ["bash", str(repository / "reproduce.sh"), *arguments],
+            env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    assert "--phantoms" in run("--help").stdout and run().returncode == 2
+    wrong = run("MosMed", "--seedz", "3")
+    assert wrong.returncode == 2 and "--seedz" in wrong.stderr
+
+
+# --- the table ---------------------------------------------------------------------------------------------------
+
+
+def test_gains_verdicts_and_worth():
+    rows = []
+    for seed in (0, 1, 2):
+        rows.append(result("baseline", seed, (4, 1, 4)))
+        rows.append(result("real_x2", seed, (4, 2, 4), rare=12))
+        rows.append(result("real_x4", seed, (4, 4, 4), rare=24))
+        rows.append(result("joint", seed, (4, 3, 4)))
+        rows.append(result("cutmix", seed, (4, 0, 4)))
+    table = {row["arm"]: row for row in summarise(rows, 400)}
+    assert list(table) == ["baseline", "cutmix", "joint", "real_x2", "real_x4"]
+    joint = table["joint"]
+    assert joint["gains"]["sensitivity/1"]["value"] == pytest.approx(0.5)
+    assert joint["gains"]["balanced_accuracy"]["value"] == pytest.approx(0.5 / 3, abs=1e-6)
+    assert joint["levels"]["sensitivity/0"]["value"] == 1 and table["baseline"]["gains"] == {}
+    # half way between 2 x and 4 x the patients, on a logarithmic scale
+    assert joint["worth"] == [pytest.approx(12 * 2**0.5, rel=1e-4), ""] and table["cutmix"]["worth"] == [
+        6,
+        "<",
+    ]
+    text = markdown(list(table.values()))
+    assert "## tiny, seeds 0, 1, 2, rare class CT-1, 12 test patients" in text
+    assert "| joint, unfiltered |" in text and "| under 6 |" in text and "| 17 |" in text
+    assert "more real patients" in text
+
+
+def test_other_test_patients_are_refused():
+    rows = [result("joint", 0, (4, 4, 4)), result("joint", 1, (4, 4, 4))]
+    rows[1]["test"]["patients"][0] = "somebody else"
+    with pytest.raises(UserError, match="tested on other patients"):
+        summarise(rows, 10)
+
+
+def test_class_agreement_is_shown():
+    found = {"semantic": {"CT-1": {"count": 10, "found": 7, "diversity": 0.5, "real_diversity": 2.0}}}
+    rows = summarise([result("baseline", 0, (4, 4, 4), agreement=found)], 10)
+    assert rows[0]["agreement"] == {"semantic": {"CT-1": {"count": 10, "found": 0.7, "diversity": 0.25}}}
+    assert "| semantic | CT-1 | 10 | 70 | 25 |" in markdown(rows)
+
+
+def test_nothing_to_show(tmp_path):
+    with pytest.raises(UserError, match="holds no finished run"):
+        collect(tmp_path)
+
+
+# --- with real trainings -----------------------------------------------------------------------------------------
+
+
+def test_a_home_of_fewer_patients(tmp_path):
+    root = make_home(tmp_path, train=4, test=1, clips=2)
+    home, out = root / SPEC.home, tmp_path / "few" / SPEC.home
+    frames = home / SPEC.frames_dir
+    frames.mkdir()
+    rows = [
+        {"file_name": f"{SPEC.first_frame(clip.name)}.png", "cls": clip.cls}
+        for clip in SPEC.clips(home, "train")
+    ]
+    for row in rows:
+        (frames / row["file_name"]).write_bytes(b"pixels")
+    SPEC.metadata_path(frames, "train").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert make_few(SPEC, home, {"CT-1": 2}, out) == {"CT-0": 4, "CT-1": 2, "CT-234": 4}
+    assert [clip.cls for clip in SPEC.clips(out, "train")] == ["CT-0"] * 8 + ["CT-1"] * 4 + ["CT-234"] * 8
+    for folder in (SPEC.clips_dir, SPEC.frames_dir):
+        names = [
+            row["file_name"] for row in map(json.loads, SPEC.metadata_path(out / folder, "train").open())
+        ]
+        assert len(names) == 20 and all((out / folder / name).is_file() for name in names)
+    with pytest.raises(UserError, match="9 patients of CT-0 are wanted, but there are 4"):
+        make_few(SPEC, home, {"CT-0": 9}, out)
+
+
+def test_arms_are_trained_tested_and_asked_about_synthetic_clips(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(root)
+    flags = (
+        "--classifiers tiny --seeds 0 --arms joint_filtered --filtered synthetic --input_size 32 --steps 4"
+    )
+    monkeypatch.setattr(
+        sys,
+        "argv",
+        ["reproduce", "MosMed", *flags.split(), "--device", "cpu", "--output", str(tmp_path / "out")],
+    )
+    assert command.main() == 0
+    rows = json.loads((tmp_path / "out/table.json").read_text())
+    found = rows[0]["agreement"]["filtered"]
+    assert set(found) == set(CLASSES) and found["CT-0"]["count"] == 12 and found["CT-0"]["diversity"] > 0
+    assert np.mean([row["found"] for row in found.values()]) <= 1 and (tmp_path / "out/gains.png").is_file()
+    assert rows[1]["clips"]["synthetic"]["CT-0"] == 10  # those of the held-out patient are left out
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_gives_the_same_table(tmp_path, repository):
+    """Two seeds, three settings: killed in the midst of a run, twice; compared with an undisturbed series."""
+    root = make_home(tmp_path, train=3, test=2, clips=1)
+    make_synthetic(root, root / "filtered", each=1)
+    log = (root / "log").open("w+")
+
+    def command(output):
+        flags = ("--classifiers", "tiny", "--seeds", "0 1", "--filtered", "filtered", "--output", output)
+        training = [
+            "--input_size",
+            "32",
+            "--epochs",
+            "6",
+            "--patience",
+            "0",
+            "--device",
+            "cpu",
+            "--num_threads",
+            "1",
+        ]
+        return ["bash", str(repository / "reproduce.sh"), "MosMed", *flags, "--", *training]
+
+    environment = {**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    common = {"cwd": root, "env": environment, "text": True}
+
+    def finished(output):
+        return {path: path.stat().st_mtime_ns for path in (root / output).glob("tiny/*/*/classifier.pth")}
+
+    def kill_during(run):
+        """Starts the series and kills all of it when ``run`` has state on disk but no result."""
+        process = subprocess.Popen(command("out"), stdout=log, stderr=log, start_new_session=True, **common)
+        state = root / "out/tiny" / run / "state.pt"
+        while not state.is_file():
+            assert process.poll() is None, f"{run} was never in the midst of its training"
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert not (state.parent / "metrics.json").exists()
+
+    kill_during("pretrain_finetune_filtered/seed_0")
+    done = finished("out")
+    assert len(done) == 2
+    kill_during("joint_filtered/seed_1")
+    assert len(finished("out")) == 4 and done.items() <= finished("out").items()
+    done = finished("out")
+    again = subprocess.run(command("out"), capture_output=True, check=True, **common)
+    assert again.stdout.count("was finished already") == 4  # the others were made or continued
+    assert len(finished("out")) == 6 and done.items() <= finished("out").items()
+    subprocess.run(command("undisturbed"), capture_output=True, check=True, **common)
+    for name in ("table.md", "table.json", "results.jsonl"):
+        assert (root / "out" / name).read_text() == (root / "undisturbed" / name).read_text()
+    rows = json.loads((root / "out/table.json").read_text())
+    assert [(row["arm"], row["seeds"]) for row in rows] == [
+        ("baseline", [0, 1]),
+        ("joint_filtered", [0, 1]),
+        ("pretrain_finetune_filtered", [0, 1]),
+    ]
