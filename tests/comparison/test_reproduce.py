@@ -12,9 +12,9 @@ import time
 
 import numpy as np
 import pytest
-from augment.classifiers.settings import FitSettings, RunSettings
 from clip_home import SPEC, make_home, make_synthetic
 
+from augment.classifiers.settings import FitSettings, RunSettings
 from augment.comparison import __main__ as command
 from augment.comparison import runs
 from augment.comparison.arms import ARMS, BEST_RIVAL, BY_NAME, GROUPS, choose, rare_class, settings_of
