@@ -20,7 +20,7 @@ from ctrlgenaug.files import atomic_path, check_file
 from ctrlgenaug.preprocessing.raw_files import check_picture
 
 FRAMES_PER_SECOND = 2.5  # of every clip of the method, real or synthetic
-MOST_CLIP_PIXELS = 1 << 28  # of all frames of a clip together: 4096 frames of 256 x 256
+MOST_CLIP_PIXELS = 1 << 27  # of all frames of a clip together: 2048 frames of 256 x 256
 
 
 def _checked(frames: np.ndarray) -> np.ndarray:

@@ -218,7 +218,10 @@ def _opened(path: Path) -> Any:
             data = pydicom.dcmread(path)
         rows, columns = int(data.Rows), int(data.Columns)
         frames = _integer(data, "NumberOfFrames", 1)
-        each = rows * columns * _integer(data, "SamplesPerPixel", 1) * _integer(data, "BitsAllocated", 8) // 8
+        samples = _integer(data, "SamplesPerPixel", 1)
+        if _text(data, "PhotometricInterpretation").endswith("_422"):  # two pixels share their colour
+            samples = 2
+        each = rows * columns * samples * _integer(data, "BitsAllocated", 8) // 8
         packed = data.file_meta.TransferSyntaxUID.is_compressed
     except (InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise UserError(f"is not a readable DICOM file ({type(error).__name__})", REMEDY) from None

@@ -86,6 +86,13 @@ def most_bytes() -> int:
     return int(text) if text.isdigit() and int(text) else DEFAULT_MOST_BYTES
 
 
+def check_memory(path: str | Path, claimed: int) -> None:
+    """A `UserError` where the grey values of one case would take more than `most_bytes`."""
+    if claimed > most_bytes():
+        problem = f"claims {claimed / 2**30:.1f} GB of grey values"
+        raise UserError(problem, f"Check the file; {MOST_BYTES} sets another limit than {most_bytes()}", path)
+
+
 def check_claim(path: str | Path, claimed: int, stored: int, *, packed: bool) -> None:
     """A `UserError` where a file claims more grey values than it can hold, or than anybody wants in memory.
 
@@ -95,9 +102,7 @@ def check_claim(path: str | Path, claimed: int, stored: int, *, packed: bool) ->
         stored: bytes that the file has.
         packed: whether they are compressed.
     """
-    if claimed > most_bytes():
-        problem = f"claims {claimed / 2**30:.1f} GB of grey values"
-        raise UserError(problem, f"Check the file; {MOST_BYTES} sets another limit than {most_bytes()}", path)
+    check_memory(path, claimed)
     if not packed and claimed > stored:
         problem = f"is damaged or truncated: it claims {claimed} bytes of grey values, but has {stored}"
         raise UserError(problem, "Copy it again", path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 MOST_FILE_BYTES = 64 << 20  # of a table; a row a patient takes far less
 MOST_UNPACKED_BYTES = 128 << 20  # of an .xlsx, which is a zip archive
 MOST_ROWS, MOST_COLUMNS = 1_000_000, 1000
+MOST_EMPTY_ROWS = 10_000  # one after the other: what comes after them is a stray cell
 HEADER_WITHIN = 20  # rows above the one that names the columns: titles, dates, empty ones
 SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
 UNREADABLE = (
@@ -144,7 +146,8 @@ def _workbook(data: bytes, path: Path, sheet: str) -> dict[str, list[list[str]]]
         try:
             book = openpyxl.load_workbook(io.BytesIO(data), read_only=True, data_only=True)
         except TypeError:  # styles that other programs write and openpyxl refuses; values do not need them
-            book = openpyxl.load_workbook(_without_styles(data), read_only=True, data_only=True)
+            with warnings.catch_warnings(action="ignore"):
+                book = openpyxl.load_workbook(_without_styles(data), read_only=True, data_only=True)
         if sheet and sheet not in book.sheetnames:
             raise UserError(f"has no sheet {sheet!r}", f"It has {', '.join(book.sheetnames)}", path)
         return {
@@ -159,10 +162,15 @@ def _workbook(data: bytes, path: Path, sheet: str) -> dict[str, list[list[str]]]
 
 def _sheet(sheet: Any, path: Path) -> list[list[str]]:
     sheet.reset_dimensions()  # what the file claims about its size is not asked
-    rows = []
+    rows: list[list[str]] = []
+    empty = 0
     for cells in sheet.iter_rows(values_only=True):
         if not any(cell is not None for cell in cells):
+            empty += 1
+            if empty > MOST_EMPTY_ROWS:
+                break
             continue
+        empty = 0
         row = _clean(cells)
         while row and not row[-1]:
             row.pop()

@@ -21,7 +21,7 @@ from ctrlgenaug.preprocessing.images import Box
 from ctrlgenaug.preprocessing.nifti import read_volume
 from ctrlgenaug.preprocessing.notes import note, note_spacing
 from ctrlgenaug.preprocessing.pictures import read_picture
-from ctrlgenaug.preprocessing.raw_files import check_claim, check_picture
+from ctrlgenaug.preprocessing.raw_files import check_claim, check_memory, check_picture
 from ctrlgenaug.preprocessing.volumes import Volume
 from ctrlgenaug.video import iterate_video
 
@@ -82,7 +82,7 @@ def _piled(pictures: Iterable[np.ndarray], path: Path, data: DataFile) -> np.nda
         if _fits_at_once(data) and picture.dtype == np.uint8:
             picture = fitted(picture[_box(picture[None], None, None, data)])
         pile.append(picture)
-        check_claim(path, len(pile) * picture.nbytes, 0, packed=True) if len(pile) % 64 == 0 else None
+        check_memory(path, len(pile) * picture.nbytes)
         if len(pile) > MOST_FRAMES:
             raise UserError(f"has more than {MOST_FRAMES} frames", "Cut it into cases", path)
     if not pile:
