@@ -20,7 +20,7 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import check_file
 from ctrlgenaug.preprocessing.images import Box
 from ctrlgenaug.preprocessing.notes import note
-from ctrlgenaug.preprocessing.raw_files import check_claim, check_picture
+from ctrlgenaug.preprocessing.raw_files import check_claim, check_memory, check_picture
 from ctrlgenaug.preprocessing.volumes import Volume
 
 REMEDY = "Copy it again"
@@ -195,9 +195,7 @@ def read_series(files: Sequence[Path]) -> tuple[Volume | np.ndarray, Box | None]
             for index, plane in enumerate(_frames(data, path)):
                 planes.append(plane)
                 places.append(_place(data, index))
-                check_claim(path, len(planes) * plane.nbytes, 0, packed=True) if len(
-                    planes
-                ) % 256 == 0 else None
+                check_memory("", len(planes) * plane.nbytes)
         except UserError as error:
             raise UserError(f"file {number} of {len(files)} {error.problem}", error.remedy) from None
     if len({plane.shape for plane in planes}) > 1:

@@ -167,8 +167,7 @@ def test_a_long_film_is_within_the_limit(tmp_path):
     from ctrlgenaug.preprocessing.own.reading import read_case
 
     write_mp4(tmp_path / "long.mp4", np.tile(np.arange(256, dtype=np.uint8), (600, 256, 1)))
-    data = DataFile(name="Own")
-    data.raw = Raw(kind="video")
+    data = DataFile(name="Own", classes=["a", "b"], raw=Raw(kind="video", pattern="{class}/{case}.*"))
     frames = read_case(Case("long", "train", "a", (tmp_path / "long.mp4",)), data)
     assert len(frames) == 600 and frames[600].shape == (256, 256)
 
