@@ -35,6 +35,9 @@ from ctrlgenaug.errors import UserError  # noqa: E402
 EXAMPLE = (
     "python benchmarks/against_published.py --published ../Ctrl-GenAug --python ../published-env/bin/python"
 )
+ON_CPU = Path(__file__).resolve().parent / "published_on_cpu.py"
+VAE_SEQ_INPUTS = Path(__file__).resolve().parent / "vae_seq_inputs.py"
+VAE_SEQ_CLIPS = 4
 UNET_CALL = Path(__file__).resolve().parent / "unet_call.py"
 CASES = {"MosMed": 15, "MRNet": 24, "ACDC": 10, "TUSC": 9}
 ROOT_FILES = ("database", "dataset.hdf5", "metadata.csv")
@@ -139,6 +142,25 @@ def unet(precision: str, what: str, threads: int) -> Measure:
     return measure
 
 
+def vae_seq(side: Side, work: Path) -> float:
+    """VAE-Seq of a folder of synthetic clips with a full-size VAE of random weights, nothing kept from before."""
+    home = work.parent / "vae_seq"  # one for both sides, so that they can be compared
+    if not home.exists():
+        Side("ours", sys.executable, ROOT).run([str(VAE_SEQ_INPUTS), str(home), str(VAE_SEQ_CLIPS)], work)
+    results = home / "clips" / "VAE_Seq_train_results.json"
+    shutil.rmtree(home / "clips" / ".latents", ignore_errors=True)
+    flags = ["--load_2d_pretrained_model_name", str(home / "model"), "--syn_data_p", str(home / "clips")]
+    script = str(side.code / "VAE-Seq.py")
+    command = [script, *flags] if side.name == "ours" else [str(ON_CPU), script, *flags]
+    seconds = side.run(command, work)[0]
+    found = json.loads(results.read_text())
+    print(
+        f"   {side.name}: mean VAE-Seq {statistics.mean(found.values()):.2f} % over {len(found)} clips",
+        flush=True,
+    )
+    return seconds
+
+
 def comparisons(threads: int) -> dict[str, Measure]:
     """What can be compared, by title."""
     return {
@@ -148,6 +170,7 @@ def comparisons(threads: int) -> dict[str, Measure]:
         "TUSC images": slices("TUSC"),
         "sampling of clips (MosMed)": sampling,
         "motion fields and trajectories (MosMed)": motion,
+        f"VAE-Seq of {VAE_SEQ_CLIPS} clips, full-size VAE": vae_seq,
         "UNet, guided forward, fp32": unet("fp32", "forward", threads),
         "UNet, guided forward, bf16 against fp32": unet("bf16", "forward", threads),
         "UNet, training step, fp32": unet("fp32", "training", threads),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from augment.generation.plan import parse_file_name
+from augment.generation.synthesis_folder import SynthesisFolder
 from ctrlgenaug import datasets
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
@@ -16,7 +17,7 @@ from ctrlgenaug.errors import UserError
 def data_set_of(
     options: argparse.Namespace, folders: Sequence[str | Path], classifier: dict[str, Any] | None = None
 ) -> DatasetSpec:
-    """The data set that the flags name, else the classifier's, else the one whose names and classes the clips have.
+    """The data set that the flags name, else the folder's own, else the classifier's, else the one of the clips' names.
 
     Args:
         options: with the flags of `datasets.add_data_options`.
@@ -29,8 +30,11 @@ def data_set_of(
     Raises:
         UserError: an unknown data set.
     """
-    names = [path.name for folder in folders for path in sorted(Path(folder).glob("*.mp4"))]
-    default = (classifier or {}).get("data_name") or _by_names(names) or datasets.DEFAULT
+    made = [SynthesisFolder(folder) for folder in folders]
+    names = sorted(name for folder in made for name in folder.names())
+    noted = [found["data_name"] for folder in made if (found := folder.settings()).get("data_name")]
+    told = [*noted, (classifier or {}).get("data_name"), _by_names(names)]
+    default = next((name for name in told if name), datasets.DEFAULT)
     spec = datasets.chosen(options, default)
     return spec.with_classes_of(names) if names else spec
 

@@ -36,7 +36,7 @@ def names_of(data_name, seeds=4):
 @pytest.mark.parametrize("data_name", SOURCES)
 def test_the_data_set_is_seen_from_the_names(data_name, tmp_path):
     for name in names_of(data_name):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_bytes(b"a clip")
     asked = flags() if data_name != "Carotid" else argparse.Namespace(data=None, data_name="Carotid")
     spec = data_set_of(asked, [tmp_path])
     assert spec.data_name == data_name
@@ -47,7 +47,7 @@ def test_the_data_set_is_seen_from_the_names(data_name, tmp_path):
 
 def test_a_name_given_wins_and_a_wrong_one_is_said(tmp_path):
     for name in names_of("ACDC"):
-        (tmp_path / name).touch()
+        (tmp_path / name).write_bytes(b"a clip")
     assert data_set_of(argparse.Namespace(data=None, data_name="MosMed"), [tmp_path]).data_name == "MosMed"
     assert data_set_of(flags(), [tmp_path], {"data_name": "TUSC"}).data_name == "TUSC"
     with pytest.raises(UserError, match="Did you mean Carotid"):

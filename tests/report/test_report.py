@@ -109,6 +109,15 @@ def add_evaluation(root):
         "flagged": 1, "count": 24, "threshold": 3.5, "median_distance": 9.0, "median_between_patients": 11.0,
         "nearest_is_its_own_source": 0.25, "flagged_files": ["study_0001_s01_CT-0_66.mp4"],
     }  # fmt: skip
+    retrieval = {
+        "interval": [0.0, 0.2], "chance": 0.05, "candidates": 20, "mean_rank": 9.0, "nearer_than_another": 0.6,
+        "own_distance": 3.0, "another_distance": 4.0, "count": 24,
+    }  # fmt: skip
+    private = {
+        "median_distance": 9.0, "test_median_distance": 12.0, "nearer_than_test_clips": 0.7,
+        "nearer_than_the_nearest_test_clips": 0.1, "count": 24,
+        "membership": {"auc": 0.8, "interval": [0.6, 0.95], "train": 6, "test": 3},
+    }  # fmt: skip
     control = {"accuracy": 0.75, "count": 24, "confusion": [[8, 0, 0], [4, 4, 0], [0, 2, 6]]}
     means = {"synthetic": {"mean": 88.0, "deviation": 1.0}, "real": {"mean": 97.0, "deviation": 1.0}}
     metrics = {
@@ -124,6 +133,9 @@ def add_evaluation(root):
             "CT-1": {"accuracy": 0.25, "count": 8},
         },
         "memorisation": {"all": {"pixel": near}},
+        "privacy": {"all": {"pixel": private}},
+        "image_prior": {"all": {**retrieval, "retrieved": 0.9}},
+        "motion_field": {"all": {**retrieval, "retrieved": 0.05}},
     }
     tools = {"fvd": "features of <script>evil</script>", "class_control": "i3d"}
     found = {
@@ -135,6 +147,7 @@ def add_evaluation(root):
     }
     write_json(root / "evaluation.json", found)
     save_png(root / "evaluation.png")
+    save_png(root / "evaluation_distances.png")
 
 
 def add_classifiers(root):
@@ -210,7 +223,7 @@ def test_a_whole_run_by_its_official_names(root, run_script):
     assert len(links) >= len(SECTIONS) and {link[1:] for link in links} <= set(seen.ids)
     assert len(seen.ids) == len(set(seen.ids)) == len(SECTIONS)
     pictures = [target for target in seen.targets if not target.startswith("#")]
-    assert len(pictures) == 27 and all(target.startswith("data:image/png;base64,") for target in pictures)
+    assert len(pictures) == 28 and all(target.startswith("data:image/png;base64,") for target in pictures)
     assert not {"script", "link", "iframe"} & seen.tags and "onerror=" in seen.text and NASTY not in text
     assert "url(" not in text and "@import" not in text
 
@@ -230,6 +243,9 @@ def test_a_whole_run_by_its_official_names(root, run_script):
         "all 12.34 2.00 ± 0.50 – 2.00 ± 0.50 – 9",
         "Published, by another protocol and not comparable: FVD 2.91.",
         "all pixel 1 of 24 3.5000 9.0000 11.0000 25",
+        "all pixel 9.0000 12.0000 70.0 10.0 0.80 0.60 to 0.95",
+        "Image prior: followed. 90 % of 24 clips are nearest to their own among 20 of their class (chance: 5 %)",
+        "all 24 5.0 0.0 to 20.0 5.0 60.0 3.00 4.00",
         "i3d baseline 0 9 50.0 50.0 50.0 50.0 10.0 to 90.0",
         "joint, both filter levels 100.0 (100.0 to 100.0) +33.3 (",
         "Rare class CT-1; 9 test patients",
@@ -248,6 +264,7 @@ def test_a_whole_run_by_its_official_names(root, run_script):
         "Synthetic clips of CT-1 hardly differ from each other: mean distance 0.50 grey values, of real clips 40.00.",
         "Class CT-1 is found in 25.0 % of its clips: less than by chance.",
         "Possible copies by pixel distance: study_0001_s01_CT-0_66.mp4.",
+        "Motion field: a clip's own is retrieved hardly more often than by chance.",
         "evaluation.json was made without fid.",
         "Fewer than 5 seeds say little: joint, both filter levels, real clips, built-in augmentation.",
     ):
