@@ -13,6 +13,7 @@ import yaml
 
 from augment.report.page import Block, Fold, Heading, Notice, Section, Table, picture
 from augment.report.run_folders import STAGES, Places
+from augment.report.steering_section import steering_blocks
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import text_lines
 from ctrlgenaug.number_format import NONE, number, scientific
@@ -94,6 +95,7 @@ def training_section(places: Places) -> Section:
                 Notice(f"{title}: the loss on test samples did not fall ({' to '.join(before_after)}).")
             )
         details += _pictures(name, title, folder, [*rows, *tests])
+        details += steering_blocks(folder, title)
         details.append(Fold(f"{title}: the whole config", yaml.safe_dump(settings[title], sort_keys=False)))
         section.facts.append((f"{title}: steps, last loss", f"{rows[-1]['step']}, {last}"))
     if progress:

@@ -102,6 +102,10 @@ class FrameData:
         """The sample's own generator in this epoch."""
         return generator(self.config.seed, draw.epoch, draw.index, purpose)
 
+    def case(self, index: int) -> str:
+        """The volume or film that the sample is of."""
+        return self.spec.parse_frame(self.rows[index].name)[0]
+
     def fingerprint(self) -> str:
         """Changes with the samples' names, classes and order."""
         text = "\n".join(f"{row.file_name}\t{row.cls}" for row in self.rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from cond2img.data import LabelledFrameData
 from cond2img.latent_codec import LatentCodec
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
+from cond2img.training import steering
 from cond2img.training.batch_norm import synchronise_batch_norm
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
@@ -25,7 +27,7 @@ from ctrlgenaug.noise_schedule import NoiseSchedule
 from ctrlgenaug.training.config import DiffusionConfig
 from ctrlgenaug.training.latents import cached_moments
 from ctrlgenaug.training.order import Draw
-from ctrlgenaug.training.records import Records
+from ctrlgenaug.training.records import STEERING, Records
 from ctrlgenaug.training.stage import Batch, Stage, TrainingStep
 from ctrlgenaug.training.timesteps import TRAIN_TIMESTEPS
 from ctrlgenaug.vae_folders import find_trained_vae
@@ -212,6 +214,37 @@ class DiffusionStage(Stage):
             placed = {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in batch.items()}
             losses.append(float(self.step_module(placed)[0]))
         return {"test_loss": sum(losses) / len(losses)} if losses else {}
+
+    def measure_steering(self, step: int, samples_seen: int, records: Records) -> None:
+        """Whether the model follows its conditions: rows of steering.csv, and a line for the user."""
+        count = self.config.steering_samples
+        if not count:
+            return
+        captions = self.data.captions
+
+        def encode(pixels: torch.Tensor) -> torch.Tensor:  # the posterior's mean: nothing random
+            codec = self.step_module.codec
+            return codec.latents(codec.moments(pixels), torch.zeros(()))
+
+        def embed(texts: Sequence[str]) -> torch.Tensor:
+            return self.step_module.texts[[captions.index(text) for text in texts]]
+
+        def measure(data: LabelledFrameData, timesteps: Sequence[int]) -> list[steering.SteeringRow]:
+            samples = steering.collect_samples(data, count, encode, self.device)
+            predict = steering.predictor(self.model, embed)
+            classes = len(data.spec.classes)
+            return steering.measure_steering(
+                samples, predict, self.step_module.schedule, num_classes=classes, timesteps=timesteps
+            )
+
+        test = measure(self.test_data, steering.TIMESTEPS)
+        train = measure(self.data, [steering.JUDGED_TIMESTEP])
+        for split, rows in (("test", test), ("train", train)):
+            columns = {"step": step, "samples": samples_seen, "split": split}
+            records.append_rows(STEERING, steering.as_table(rows, **columns))
+        records.log(f"step {step}: {steering.judge(test)}")
+        if advice := steering.hint(test, train, samples_seen):
+            records.log(f"hint: {advice}")
 
     def check_classes(self) -> None:
         """Raises a `UserError` if the model was made for another number of classes than the data set has."""

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
+
+if TYPE_CHECKING:
+    from cond2img.data import LabelledFrameData
 
 TIMESTEPS = (500, 700, 850, 950)
 JUDGED_TIMESTEP = 850
@@ -96,6 +99,39 @@ class SteeringSamples:
             loose = (other for other in turn if fits(index, other, False))
             found.append(next(strict, next(loose, index)))
         return found
+
+
+def collect_samples(
+    data: LabelledFrameData, count: int, encode: Callable[[Tensor], Tensor], device: torch.device | str
+) -> SteeringSamples:
+    """Samples at even distances over a split, with all their conditions.
+
+    Args:
+        data: frames or clips.
+        count: how many, if there are so many.
+        encode: pixels (F, 1, H, W) in [-1, 1] -> clean latents (F, 4, h, w).
+        device: where the model is.
+    """
+    indices = data.spread(count)
+    latents = torch.stack([encode(data.pixels(index).to(device)) for index in indices])
+    conditions = ClipConditionsBatch.stack([data.conditions(index) for index in indices]).to(device)
+    return SteeringSamples(latents, conditions, [data.case(index) for index in indices])
+
+
+def predictor(model: Any, embed: Callable[[Sequence[str]], Tensor]) -> Predict:
+    """The prediction of an image or sequence UNet.
+
+    Args:
+        model: a `UNet2DMultiConditionModel` or `UNet3DMultiConditionModel`.
+        embed: B texts -> (B, 77, D), on the model's device.
+    """
+
+    def predict(noisy: Tensor, timesteps: Tensor, conditions: ClipConditionsBatch) -> Tensor:
+        encoded = model.condition(embed(conditions.text), conditions, frames=noisy.shape[1], precompute=False)
+        output = model(noisy.flatten(0, 1), timesteps, conditions=encoded).sample  # (B*F, 4, h, w)
+        return output.unflatten(0, noisy.shape[:2])
+
+    return predict
 
 
 def measure_steering(
@@ -185,6 +221,21 @@ def _error(
             clean = (noisy - spread * output) / signal
         summed += float((clean - latents[part]).square().mean()) * len(noisy)
     return summed / len(latents)
+
+
+def as_table(rows: Sequence[SteeringRow], **first: Any) -> list[dict[str, Any]]:
+    """Rows of steering.csv, each beginning with the columns ``first``."""
+    return [
+        {
+            **first,
+            "timestep": row.timestep,
+            "condition": row.condition,
+            "own": f"{row.own:.5g}",
+            "another": f"{row.another:.5g}",
+            "none": "" if row.none is None else f"{row.none:.5g}",
+        }
+        for row in rows
+    ]
 
 
 def judge(rows: Sequence[SteeringRow]) -> str:

@@ -35,6 +35,9 @@ class LabelledClipData(LabelledFrameData):
             )
         return frames
 
+    def case(self, index: int) -> str:
+        return self.spec.parse_clip(self.rows[index].name)[0]
+
     def make_reader(self, used: set[str]) -> ConditionReader:
         return ConditionReader(
             self.spec,

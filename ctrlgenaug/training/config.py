@@ -224,6 +224,7 @@ class DiffusionConfig(TrainingConfig):
     snr_gamma: float | None = None  # Min-SNR weighting (Hang et al. 2023), 5.0 there; None: all levels alike
 
     validation_samples: int = 32  # test samples that test_loss.txt averages over; 0: none
+    steering_samples: int = 8  # samples that steering.csv measures the conditions' effect on; 0: none
     validation_data: ValidationData = field(default_factory=ValidationData)
     enable_sync_batch_norm: bool = True
 

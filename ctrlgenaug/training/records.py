@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import re
 import sys
@@ -14,6 +15,8 @@ from tqdm import tqdm
 
 from ctrlgenaug.files import write_text
 from ctrlgenaug.plain_data import read_jsonl, write_jsonl
+
+STEERING = "steering.csv"  # whether the conditions are followed, by step
 
 
 class Records:
@@ -51,6 +54,28 @@ class Records:
         if self.active:
             self._append(name, f"Iter{step}-Epo{epoch}:   {value:.7g}")
 
+    def append_rows(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Rows of a CSV table with the columns of its first row, ``step`` among them."""
+        if not self.active or not rows:
+            return
+        path = self.folder / name
+        new = not path.is_file()
+        with path.open("a", encoding="utf-8", newline="") as handle:
+            writer = csv.DictWriter(handle, list(rows[0]), lineterminator="\n")
+            if new:
+                writer.writeheader()
+            writer.writerows(rows)
+
+    def table(self, name: str) -> list[dict[str, str]]:
+        """The rows of a CSV table of `append_rows`; empty if there is none, torn last lines are left out."""
+        path = self.folder / name
+        if not path.is_file():
+            return []
+        with path.open(encoding="utf-8", newline="") as handle:
+            return [
+                row for row in csv.DictReader(handle) if None not in row.values() and row["step"].isdigit()
+            ]
+
     def rewind(self, step: int) -> None:
         """Drops the rows after ``step``: a killed run may have written beyond the checkpoint it resumes from."""
         if not self.active:
@@ -60,6 +85,11 @@ class Records:
                 lines = path.read_text(encoding="utf-8").split("\n")
                 kept = [line for line in lines if _step_in(line) <= step]
                 write_text(path, "".join(line + "\n" for line in kept))
+        if kept := [row for row in self.table(STEERING) if int(row["step"]) <= step]:
+            (self.folder / STEERING).unlink()
+            self.append_rows(STEERING, kept)
+        else:
+            (self.folder / STEERING).unlink(missing_ok=True)
         write_jsonl(self.folder / "stats.jsonl", [row for row in self.rows() if row["step"] <= step])
 
     def rows(self) -> list[dict[str, Any]]:

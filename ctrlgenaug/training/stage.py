@@ -103,6 +103,9 @@ class Stage(ABC):
     def measure(self) -> dict[str, float]:
         """Figures on the test split by name, the same samples and noise each time. Runs on the main process only."""
 
+    def measure_steering(self, step: int, samples_seen: int, records: Records) -> None:  # noqa: B027  (the VAE has none)
+        """Notes whether the model follows its conditions. Runs on the main process only."""
+
     @abstractmethod
     def validate(self, step: int, records: Records) -> None:
         """Writes pictures to the run folder. Runs on the main process only."""

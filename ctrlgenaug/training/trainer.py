@@ -251,6 +251,7 @@ class Trainer:
                         self.records.published(f"{name}.txt", self.step, self._epoch, value)
                         self.records.log(f"step {self.step}: {name} {value:.4f}")
                     if pictures:
+                        self.stage.measure_steering(self.step, self.samples_seen, self.records)
                         self.stage.validate(self.step, self.records)
                 if figures and self.config.tracker:
                     self.accelerator.log(figures, step=self.step)

@@ -36,8 +36,12 @@ OF_STAGE = {
         "validation_images=1",
         "validation_max_frames=1",
     ),
-    "ldm": ("train_batch_size=1", "validation_data.num_inference_steps=1"),
-    "sequence_ldm": ("validation_data.num_inference_steps=1", "validation_data.names=[study_0004_s01]"),
+    "ldm": ("train_batch_size=1", "validation_data.num_inference_steps=1", "steering_samples=0"),
+    "sequence_ldm": (
+        "validation_data.num_inference_steps=1",
+        "validation_data.names=[study_0004_s01]",
+        "steering_samples=0",
+    ),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -59,7 +60,7 @@ def configure(stage, **fields):
     }
     fields = {"checkpoints_to_keep": 9, "lr_warmup_steps": 1, "validation_steps": 1000, **fields}
     if stage != "vae":
-        fields |= {"validation_data.num_inference_steps": 1}
+        fields |= {"validation_data.num_inference_steps": 1, "steering_samples": 2}
         fields.setdefault("validation_data.names", "[]")
     if stage == "sequence_ldm":
         fields |= {"train_batch_size": 1, "validation_data.names": "[study_0004_s01]"}
@@ -126,6 +127,23 @@ def test_run_folders_hold_curves_pictures_and_figures(chain):
         lines = (chain / "runs" / name).read_text().splitlines()
         assert [line.split("-")[0] for line in lines] == ["Iter0", "Iter4"]
         assert all(0 < float(line.split(": ")[1]) < 10 for line in lines)
+
+
+def test_steering_is_measured_where_there_are_conditions(chain):
+    for stage, conditions in (
+        ("ldm", {"image prior", "class"}),
+        ("sequence_ldm", {"image prior", "motion field", "class"}),
+    ):
+        with (chain / "runs" / stage / "steering.csv").open() as handle:
+            rows = list(csv.DictReader(handle))
+        assert {row["condition"] for row in rows} == conditions
+        assert {(row["step"], row["split"]) for row in rows} == {("4", "test"), ("4", "train")}
+        assert {row["timestep"] for row in rows if row["split"] == "test"} == {"500", "700", "850", "950"}
+        assert all(float(row["own"]) > 0 and float(row["another"]) > 0 for row in rows)
+        assert all((row["none"] == "") == (row["condition"] == "class") for row in rows)
+        log = (chain / "runs" / stage / "log.txt").read_text()
+        assert "step 4: image prior: " in log and "may be too few" in log
+    assert not (chain / "runs/vae/steering.csv").exists()
 
 
 @pytest.mark.slow
