@@ -8,7 +8,9 @@ import os
 from ctrlgenaug import datasets, steps
 from ctrlgenaug.arguments import positive_int, seed_number
 from ctrlgenaug.conditions.motion_extraction import Settings, extract_motion
+from ctrlgenaug.conditions.motion_field import READERS
 from ctrlgenaug.training.config import default_config
+from ctrlgenaug.video import ENCODER_THREADS
 
 EXAMPLE = "python extract_motion_field_trajs.py --clip_data_dir MosMedData/MosMed_volume"
 
@@ -40,6 +42,20 @@ def parse_arguments() -> argparse.Namespace:
         "(default: encoder defaults, as published; a vector may span up to 4 frames)",
     )
     parser.add_argument(
+        "--motion_reader",
+        choices=READERS,
+        default=READERS[0],
+        help="what reads the vectors (default: %(default)s with one thread); mv-extractor, as published, starts "
+        "several and now and then loses some",
+    )
+    parser.add_argument(
+        "--encoder_threads",
+        type=positive_int,
+        default=ENCODER_THREADS,
+        help="x264's vectors depend on their number (default: %(default)s, x264's own choice on two cores; 12 gives "
+        "the published script's fields on eight cores or more)",
+    )
+    parser.add_argument(
         "--official_format",
         action="store_true",
         help="write trajectories as the official code reads them (3.3 MB of pickle a clip instead of 17 kB)",
@@ -58,6 +74,8 @@ def main() -> int:
         num_frames=options.required_clip_num or spec.required_clip_num,
         seed=options.seed,
         adjacent_reference=options.adjacent_reference,
+        encoder_threads=options.encoder_threads,
+        motion_reader=options.motion_reader,
         official_format=options.official_format,
         visualize=options.visualize,
     )

@@ -21,6 +21,8 @@ from ctrlgenaug.preprocessing.raw_files import check_picture
 
 FRAMES_PER_SECOND = 2.5  # of every clip of the method, real or synthetic
 MOST_CLIP_PIXELS = 1 << 27  # of all frames of a clip together: 2048 frames of 256 x 256
+# x264 chooses 3 on two cores. Pictures and vectors were equal with 1 to 3 threads, others with 4 to 8 and from 12 on.
+ENCODER_THREADS = 3
 
 
 def _checked(frames: np.ndarray) -> np.ndarray:
@@ -30,13 +32,24 @@ def _checked(frames: np.ndarray) -> np.ndarray:
     return frames
 
 
-def _encode(path: str | Path, frames: np.ndarray, codec: Sequence[str]) -> None:
+def _encode(path: str | Path, frames: np.ndarray, codec: Sequence[str], *, rgb: bool = False) -> None:
     frames = _checked(frames)
     height, width = frames.shape[1:]
+    if rgb:  # the way from three channels to luma rounds other than the way from one
+        frames = np.repeat(frames[..., None], 3, axis=-1)
     with atomic_path(path) as temporary:
         command = [
             *(imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error"),
-            *("-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{width}x{height}", "-r", str(FRAMES_PER_SECOND)),
+            *(
+                "-f",
+                "rawvideo",
+                "-pix_fmt",
+                "rgb24" if rgb else "gray",
+                "-s",
+                f"{width}x{height}",
+                "-r",
+                str(FRAMES_PER_SECOND),
+            ),
             *("-i", "-", "-fflags", "+bitexact", *codec, str(temporary)),
         ]
         result = subprocess.run(command, input=frames.tobytes(), capture_output=True, check=False)
@@ -54,23 +67,31 @@ def write_mp4(
     path: str | Path,
     frames: np.ndarray,
     *,
-    crf: int = 25,
+    crf: int | None = None,
     lossless: bool = False,
+    threads: int = ENCODER_THREADS,
     encoder_options: Sequence[str] = (),
 ) -> None:
-    """Writes (F, H, W) uint8 frames as H.264 MP4 (libx264, yuv420p) at 2.5 frames/s, whole or not at all.
+    """Writes (F, H, W) uint8 frames as H.264 MP4 at 2.5 frames/s, whole or not at all.
 
-    One encoder thread, because x264's output depends on their number and files must not depend on the machine.
+    As published: libx264 with its own defaults from RGB frames to yuv420p. Only the number of threads is fixed, because
+    x264's output depends on it and a file must not depend on the machine.
 
     Args:
         path: the target.
         frames: even H and W.
-        crf: constant rate factor; 25 is the method's.
+        crf: constant rate factor; None: x264's default, 23.
         lossless: keep every grey value (crf 0, full-range luma).
+        threads: of the encoder; 0: as many as x264 likes on this machine.
         encoder_options: further ffmpeg output options, e.g. ``("-bf", "0")``.
     """
-    quality = ("-crf", "0", "-pix_fmt", "yuvj420p") if lossless else ("-crf", str(crf), "-pix_fmt", "yuv420p")
-    _encode(path, frames, ("-c:v", "libx264", *quality, "-threads", "1", *encoder_options))
+    quality: tuple[str, ...] = ("-pix_fmt", "yuv420p")
+    if lossless:
+        quality = ("-crf", "0", "-pix_fmt", "yuvj420p")
+    elif crf is not None:
+        quality = ("-crf", str(crf), *quality)
+    count = ("-threads", str(threads)) if threads else ()
+    _encode(path, frames, ("-c:v", "libx264", *quality, *count, *encoder_options), rgb=not lossless)
 
 
 def iterate_video(path: str | Path, remedy: str = "Copy it again") -> Iterator[np.ndarray]:

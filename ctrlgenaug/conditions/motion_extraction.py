@@ -15,7 +15,7 @@ from ctrlgenaug.datasets import IMAGE_SIZE, DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import claim_folder, exclusive
 from ctrlgenaug.plain_data import save_npy
-from ctrlgenaug.video import read_video
+from ctrlgenaug.video import ENCODER_THREADS, read_video
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Settings:
     Attributes:
         num_frames: F that every clip must have.
         seed: base seed of the draws, see `trajectories.clip_seed`.
-        adjacent_reference: see `motion_field`.
+        adjacent_reference, encoder_threads, motion_reader: see `motion_field`.
         official_format: write trajectories as the official code reads them.
         visualize: also draw a picture a clip.
     """
@@ -33,8 +33,19 @@ class Settings:
     num_frames: int = 8
     seed: int = 0
     adjacent_reference: bool = False
+    encoder_threads: int = ENCODER_THREADS
+    motion_reader: str = "pyav"
     official_format: bool = False
     visualize: bool = False
+
+    @property
+    def encoding(self) -> dict[str, object]:
+        """What a field depends on besides its clip."""
+        return {
+            "adjacent_reference": self.adjacent_reference,
+            "encoder": f"x264 defaults from rgb24, {self.encoder_threads} threads",
+            "motion_reader": self.motion_reader,
+        }
 
 
 @dataclass(frozen=True)
@@ -81,10 +92,9 @@ def extract_motion(
         for row in rows
     ]
     with exclusive(field_dir), exclusive(trajectory_dir):
-        encoding = {"adjacent_reference": settings.adjacent_reference}
         drawing = {"seed": settings.seed, "official_format": settings.official_format}
-        claim_folder(field_dir, encoding)
-        claim_folder(trajectory_dir, encoding | drawing)
+        claim_folder(field_dir, settings.encoding)
+        claim_folder(trajectory_dir, settings.encoding | drawing)
         outcome = steps.for_each_case(
             extract_clip,
             [item.name for item in files],
@@ -113,7 +123,12 @@ def extract_clip(files: ClipFiles, settings: Settings) -> bool:
         for path in (files.field, files.trajectories, files.picture):  # of a former clip of this name
             path.unlink(missing_ok=True)
         raise
-    field = motion_field(frames, adjacent_reference=settings.adjacent_reference)
+    field = motion_field(
+        frames,
+        adjacent_reference=settings.adjacent_reference,
+        encoder_threads=settings.encoder_threads,
+        reader=settings.motion_reader,
+    )
     tracks = trajectories.track(field, trajectories.clip_seed(settings.seed, files.name))
     save_npy(files.field, field)
     save = trajectories.save_official if settings.official_format else trajectories.save_tracks

@@ -11,7 +11,7 @@ import numpy as np
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.plain_data import load_npy
-from ctrlgenaug.video import write_mp4
+from ctrlgenaug.video import ENCODER_THREADS, write_mp4
 
 if TYPE_CHECKING:
     from av.sidedata.motionvectors import MotionVectors
@@ -29,12 +29,23 @@ SOURCE, DST_X, DST_Y, MOTION_X, MOTION_Y, MOTION_SCALE = (
 )
 
 
-def motion_field(frames: np.ndarray, *, adjacent_reference: bool = False) -> np.ndarray:
-    """The motion field of a clip, from its encoding as H.264 (crf 25, encoder defaults).
+READERS = ("pyav", "mv-extractor")
+
+
+def motion_field(
+    frames: np.ndarray,
+    *,
+    adjacent_reference: bool = False,
+    encoder_threads: int = ENCODER_THREADS,
+    reader: str = "pyav",
+) -> np.ndarray:
+    """The motion field of a clip, from its encoding as H.264 (`write_mp4`).
 
     Args:
         frames: (F, H, W) uint8, H and W even.
         adjacent_reference: let the encoder predict from the frame before only, so that a field is between neighbours.
+        encoder_threads: see `write_mp4`; fields of published models may be those of another number.
+        reader: one of `READERS`.
 
     Returns:
         (F-1, 2, H, W) float32: pixels moved from the reference to frame 1, 2, ..., channel 0 = x (to the right), zero
@@ -43,8 +54,8 @@ def motion_field(frames: np.ndarray, *, adjacent_reference: bool = False) -> np.
     options = ADJACENT_REFERENCE if adjacent_reference else ()
     with tempfile.TemporaryDirectory(prefix="ctrlgenaug-motion-") as folder:
         path = Path(folder) / "clip.mp4"
-        write_mp4(path, frames, encoder_options=options)
-        vectors = read_vectors(path)
+        write_mp4(path, frames, threads=encoder_threads, encoder_options=options)
+        vectors = read_vectors(path) if reader == "pyav" else read_by_mv_extractor(path)
     if len(vectors) != len(frames):
         raise UserError(
             f"the encoder returned {len(vectors)} of {len(frames)} frames", "Check the installed ffmpeg"
@@ -77,6 +88,21 @@ def read_vectors(path: str | Path) -> list[np.ndarray]:
         raise UserError(
             f"cannot be read for its motion vectors ({error})", "Check that it is a video", path
         ) from None
+
+
+def read_by_mv_extractor(path: str | Path) -> list[np.ndarray]:
+    """The same rows as the published code reads them, with mv-extractor; see `read_vectors` for what that risks."""
+    from mvextractor.videocap import VideoCap  # here, because it loads its own ffmpeg
+
+    capture, found = VideoCap(), []
+    if not capture.open(str(path)):
+        raise UserError("cannot be read for its motion vectors", "Check that it is a video", path)
+    try:
+        while (read := capture.read())[0]:
+            found.append(read[2].reshape(-1, len(COLUMNS)).astype(np.int64))
+    finally:
+        capture.release()
+    return found
 
 
 def _rows(vectors: MotionVectors | None) -> np.ndarray:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import cv2
+import imageio
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from moving import moving_clip
+from moving import moving_clip, texture
 from mvextractor.videocap import VideoCap
 
 from ctrlgenaug.conditions.motion_arrows import draw_field
@@ -79,6 +81,45 @@ def _by_mv_extractor(path):
             capture.release()
             return
         yield rows.reshape(-1, 10)
+
+
+def swaying_clip(seed):
+    """Content that bends to and fro under noise: hard to predict, so that every choice of the encoder shows."""
+    rng, still = np.random.default_rng(seed), texture(seed)
+    down, across = np.mgrid[32:288, 32:288].astype(np.float32)
+    frames = []
+    for index in range(8):
+        x, y = across + 6 * np.sin(down / 20 + index * 0.6), down + 5 * np.cos(across / 25 + index * 0.5)
+        bent = cv2.remap(still, x.astype(np.float32), y.astype(np.float32), cv2.INTER_LINEAR)
+        frames.append(np.clip(bent + rng.normal(0, 4, bent.shape), 0, 255).astype(np.uint8))
+    return np.stack(frames)
+
+
+@pytest.mark.parametrize("clip", [moving_clip(0), swaying_clip(0), swaying_clip(1)])
+def test_the_field_is_that_of_the_published_script(tmp_path, clip):
+    """It encodes with imageio and its defaults; on two cores x264 then has 3 threads."""
+    pictures = [cv2.cvtColor(frame, cv2.COLOR_GRAY2RGB) for frame in clip]
+    imageio.mimsave(tmp_path / "clip.mp4", pictures, fps=2.5, ffmpeg_params=["-threads", "3"])
+    published = [rasterise(rows, 256, 256) for rows in read_vectors(tmp_path / "clip.mp4")[1:]]
+    ours = motion_field(clip)
+    assert (ours == np.stack(published)).all() and ours.any()
+    write_mp4(tmp_path / "other.mp4", clip, crf=25)
+    other = [rasterise(rows, 256, 256) for rows in read_vectors(tmp_path / "other.mp4")[1:]]
+    assert (ours != np.stack(other)).any(), (
+        "the encoder's settings have no effect, so this test would not see it"
+    )
+
+
+def test_vectors_of_up_to_three_threads_are_the_same_and_of_twelve_are_others():
+    clip = swaying_clip(2)
+    assert (motion_field(clip, encoder_threads=1) == motion_field(clip)).all()
+    assert (motion_field(clip, encoder_threads=12) != motion_field(clip)).any()
+
+
+def test_mv_extractor_reads_most_of_the_same_rows():
+    clip = moving_clip(3)
+    ours, theirs = motion_field(clip), motion_field(clip, reader="mv-extractor")
+    assert theirs.shape == ours.shape and (theirs == ours).all((1, 2, 3)).any()
 
 
 def test_vectors_are_the_same_at_every_reading(tmp_path):

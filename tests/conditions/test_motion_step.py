@@ -15,6 +15,7 @@ from moving import moving_clip
 
 from ctrlgenaug import datasets
 from ctrlgenaug.conditions.motion_field import motion_field
+from ctrlgenaug.conditions.motion_extraction import Settings
 from ctrlgenaug.conditions.trajectories import clip_seed, link, load_trajectories
 from ctrlgenaug.folders import exclusive
 from ctrlgenaug.plain_data import write_jsonl
@@ -133,7 +134,7 @@ def test_bad_clips_are_reported_and_skipped(make_home, run_script, tmp_path):
         for name in ("empty_s01", "noise_s01", "missing_s01"):
             handle.write(json.dumps({"file_name": f"{name}.avi", "cls": "CT-1"}) + "\n")
     MOSMED.motion_path(home, "noise_s01").parent.mkdir()
-    (home / MOSMED.motion_dir / "settings.json").write_text('{"adjacent_reference": false}')
+    (home / MOSMED.motion_dir / "settings.json").write_text(json.dumps(Settings().encoding))
     MOSMED.motion_path(home, "noise_s01").write_bytes(b"of a former clip")
     for workers in (1, 2):
         result = run_script(SCRIPT, "--clip_data_dir", folder, "--num_workers", workers, cwd=tmp_path, code=1)
@@ -171,7 +172,7 @@ def test_mistakes_of_the_command_line_are_one_line(make_home, run_script, tmp_pa
     run_script(SCRIPT, "--clip_data_dir", clips, cwd=tmp_path)
     other = refused(run_script, tmp_path, "--clip_data_dir", clips, "--adjacent_reference")
     assert "was made with other settings (adjacent_reference: False there, True now" in other
-    assert "seed=0, not 1" in refused(run_script, tmp_path, "--clip_data_dir", clips, "--seed", 1)
+    assert "(seed: 0 there, 1 now" in refused(run_script, tmp_path, "--clip_data_dir", clips, "--seed", 1)
     (home / MOSMED.trajectories_dir / "settings.json").unlink()
     assert "holds files but no settings.json" in refused(run_script, tmp_path, "--clip_data_dir", clips)
     (clips / "train_metadata.jsonl").write_text('{"file_name": "../x.avi", "cls": "CT-0"}\n')
