@@ -14,8 +14,8 @@ import numpy as np
 from moving import moving_clip
 
 from ctrlgenaug import datasets
-from ctrlgenaug.conditions.motion_field import motion_field
 from ctrlgenaug.conditions.motion_extraction import Settings
+from ctrlgenaug.conditions.motion_field import motion_field
 from ctrlgenaug.conditions.trajectories import clip_seed, link, load_trajectories
 from ctrlgenaug.folders import exclusive
 from ctrlgenaug.plain_data import write_jsonl
