@@ -7,14 +7,15 @@ import os
 
 from augment.generation import arguments, plan
 from cond2img.guidance import Guidance
-from cond2img.sampling import DTYPES, NOISES, SOLVERS, Sampling
+from cond2img.sampling import BATCH_NORMS, DTYPES, NOISES, SOLVERS, SPACINGS, Sampling
 from ctrlgenaug import datasets, steps
 from ctrlgenaug.arguments import number_from_0, positive_int, seed_number
 from ctrlgenaug.errors import UserError
 
-EXAMPLE = """python generate.py --sequence_model_path sequence_model_MosMed --data_name MosMed \\
-      --user_defined_conditions '["image_condition", "motion_condition"]' --device_id_list '[0,1,2]' \\
-      --batch_size 4 --num_workers 1 --predifined_sampled_num 500 --class_label CT-0 CT-1
+EXAMPLE = """python generate.py --load_2d_pretrained_model_name pretrained_2d_model_MosMed \\
+      --load_3d_trained_model_name sequence_model_MosMed --data_name MosMed \\
+      --user_defined_conditions '["image_condition", "motion_condition"]' --predifined_sampled_num 500 \\
+      --class_label CT-234 --batch_size 4 --num_workers 3 --device_id_list '[0,1,2]'
 
 many machines: the same command on each, with --shard 1/4, --shard 2/4, ... or --shard slurm in a job array, or under
 accelerate launch --num_machines N. Any division makes the same files. Started again, it makes only what is missing."""
@@ -57,10 +58,18 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     model = parser.add_argument_group("model and conditions")
     model.add_argument(
         "--sequence_model_path",
+        "--load_3d_trained_model_name",
         "--pretrained_model_path",
         dest="model_path",
         metavar="FOLDER",
-        help="the trained sequence model",
+        help="the trained sequence model: its UNet is in checkpoint/unet3d, unet3d or the newest checkpoint-N/unet3d",
+    )
+    model.add_argument(
+        "--image_model_path",
+        "--load_2d_pretrained_model_name",
+        metavar="FOLDER",
+        help="pretrained_2d_model_[data], for VAE, text encoder, tokenizer and scheduler "
+        "(default: they are in the sequence model's folder)",
     )
     model.add_argument("--vae_path", help="another VAE folder than the model's own")
     model.add_argument(
@@ -80,12 +89,20 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--num_frames", type=positive_int, help="frames where no motion field tells (default: the data set's)"
     )
 
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument(
         "--scheduler",
         choices=SOLVERS,
         default="ddim",
         help="(default: %(default)s, the method's)",
+    )
+    sampling.add_argument(
+        "--timestep_spacing",
+        choices=SPACINGS,
+        help="which timesteps are visited: trailing starts at the very last one and suits few steps "
+        "(default: leading, as published; trailing for a model trained with zero-terminal SNR)",
     )
     sampling.add_argument(
         "--num_inference_steps", type=positive_int, default=200, help="(default: %(default)s)"
@@ -114,6 +131,21 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "for variety where conditions steer weakly (default: %(default)s)",
     )
     sampling.add_argument(
+        "--batch_norm",
+        choices=BATCH_NORMS,
+        default="running",
+        help="normalise the image prior with the statistics of training, or, as the published scripts do, with "
+        "those of the two guidance branches (default: %(default)s)",
+    )
+    sampling.add_argument(
+        "--cache_interval",
+        type=positive_int,
+        default=1,
+        metavar="N",
+        help="compute the UNet's deep features at every N-th step only: faster, slightly different frames "
+        "(default: 1, off)",
+    )
+    sampling.add_argument(
         "--dtype",
         choices=DTYPES,
         default="float32",
@@ -129,7 +161,10 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
         solver=options.scheduler,
         num_inference_steps=options.num_inference_steps,
         guidance=Guidance(options.guidance_scale, interval, options.class_contrast),
+        timestep_spacing=options.timestep_spacing,
         noise=options.noise,
+        batch_norm=options.batch_norm,
+        cache_interval=options.cache_interval,
         dtype=options.dtype,
         compiled=options.compile,
     )
@@ -153,16 +188,20 @@ def add_running(parser: argparse.ArgumentParser) -> None:
     running.add_argument(
         "--num_workers",
         type=positive_int,
-        help="processes a device (default: 1 a GPU; on a CPU as many as cores and memory allow)",
+        help="processes in all: the i-th works on the i-th of the devices, which are taken in turn "
+        "(default: 1 a GPU; on a CPU as many as cores and memory allow)",
     )
-    running.add_argument("--shard", help="i/n: this machine's share; slurm: the place in a job array")
+    running.add_argument(
+        "--shard",
+        help="i/n: this machine's share; slurm: the place in a job array; slurm/n: the same, of n shares",
+    )
     running.add_argument("--output_dir", help="(default: FOLDER/cond_{first letters}_synthesis_mp4)")
     running.add_argument("--lossless", action="store_true", help="keep every grey value (larger files)")
 
 
 def main() -> int:
     parser = steps.parser(__doc__, EXAMPLE)
-    for add_group in (add_plan, add_model, add_running):
+    for add_group in (add_plan, add_model, add_sampling, add_running):
         add_group(parser)
     options = parser.parse_args()
     spec = datasets.chosen(options)
@@ -186,6 +225,7 @@ def main() -> int:
 
     request = Request(
         model_path=options.model_path,
+        image_model_path=options.image_model_path,
         data_root=options.data_root,
         split=options.split,
         conditions=arguments.parse_conditions(options.user_defined_conditions),
@@ -202,7 +242,7 @@ def main() -> int:
     outcome, folder = generate_folder(samples, spec, request, shard)
     made = f"{outcome.counts['made']} clips made, {outcome.counts['kept']} were there already, in {folder}"
     print(outcome.closing_line(made))
-    vae = options.vae_path or options.model_path
+    vae = options.vae_path or options.image_model_path or options.model_path
     print(f"next: python VAE-Seq.py --vae_path {vae} --synthetic_dir {os.path.relpath(folder)}")
     return outcome.exit_code()
 

@@ -24,8 +24,9 @@ def to_unit_pixels(frames: np.ndarray) -> Tensor:
 
 
 def to_unit(pixels: Tensor) -> Tensor:
-    """The VAE's [-1, 1], and what it overshoots, -> [0, 1] float32."""
-    return (pixels.float() / 2 + 0.5).clamp(0, 1)
+    """The VAE's [-1, 1], and what it overshoots, -> [0, 1] float32; what is not finite becomes NaN."""
+    unit = pixels.float() / 2 + 0.5
+    return unit.clamp(0, 1) + (unit - unit)  # adds 0, or NaN to an infinity that clamping would hide
 
 
 def to_uint8(unit: np.ndarray) -> np.ndarray:

@@ -9,7 +9,9 @@ from cond2img.guidance import Guidance
 from ctrlgenaug.errors import UserError
 
 SOLVERS = ("ddim", "dpmsolver++", "unipc")
+SPACINGS = ("leading", "trailing", "linspace")
 NOISES = ("shared", "own")
+BATCH_NORMS = ("running", "published")
 DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -23,6 +25,11 @@ class Sampling:
         guidance: how strong, when, and whether away from the other classes.
         noise: ``shared``: all samples with the same seed start from the same noise, as published; ``own``: each sample
             from its own.
+        timestep_spacing: which timesteps are visited, see `cond2img.pipelines.solvers.make_scheduler`; None: as the
+            model's schedule wants it, which is "leading" for the published one.
+        batch_norm: ``running``: the image prior is normalised with the statistics that training collected;
+            ``published``: with those of the two guidance branches, as the official scripts do.
+        cache_interval: the UNet's deep features are computed at every such step and kept in between; 1: at each.
         dtype: one of `DTYPES`, of weights and activations. The sampler's own arithmetic is always float32.
         compiled: whether the UNet is compiled (seconds to minutes at the start, faster steps afterwards).
 
@@ -33,16 +40,27 @@ class Sampling:
     solver: str = "ddim"
     num_inference_steps: int = 200
     guidance: Guidance = field(default_factory=Guidance)
+    timestep_spacing: str | None = None
     noise: str = "shared"
+    batch_norm: str = "running"
+    cache_interval: int = 1
     dtype: str = "float32"
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        for name, known in (("solver", SOLVERS), ("noise", NOISES), ("dtype", DTYPES)):
+        for name, known in (
+            ("solver", SOLVERS),
+            ("timestep_spacing", (None, *SPACINGS)),
+            ("noise", NOISES),
+            ("batch_norm", BATCH_NORMS),
+            ("dtype", DTYPES),
+        ):
             if getattr(self, name) not in known:
-                raise UserError(f"there is no {name} {getattr(self, name)!r}", f"Choose {' or '.join(known)}")
-        if self.num_inference_steps < 1:
-            raise UserError(f"{self.num_inference_steps} denoising steps are too few", "Give at least 1")
+                choices = " or ".join(choice for choice in known if choice)
+                raise UserError(f"there is no {name} {getattr(self, name)!r}", f"Choose {choices}")
+        for name in ("num_inference_steps", "cache_interval"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} {getattr(self, name)} is too small", "Give at least 1")
 
     def settings(self) -> dict[str, Any]:
         """As ``settings.json`` and manifests hold it.
@@ -58,6 +76,9 @@ class Sampling:
             "dtype": self.dtype,
             "guidance_interval": guidance.interval,
             "class_contrast": guidance.class_contrast or None,
+            "timestep_spacing": self.timestep_spacing,
+            "batch_norm": None if self.batch_norm == "running" else self.batch_norm,
+            "cache_interval": None if self.cache_interval == 1 else self.cache_interval,
             "noise": None if self.noise == "shared" else self.noise,
             "compiled": self.compiled or None,  # rounds differently
         }

@@ -74,25 +74,15 @@ def parse_shard(text: str | None, environment: Mapping[str, str] = os.environ) -
     """(index from 1, count) of this machine's share.
 
     Args:
-        text: ``i/n``; ``slurm`` for the place in a SLURM job array; None for the processes that accelerate or torchrun
-            started (RANK, WORLD_SIZE), or the whole if there are none.
+        text: ``i/n``; ``slurm`` for the place in a SLURM job array, ``slurm/n`` for that place in n shares; None for
+            the processes that accelerate or torchrun started (RANK, WORLD_SIZE), or the whole if there are none.
         environment: the environment variables.
 
     Raises:
-        UserError: not of that form, or out of range.
+        UserError: not of that form, out of range, or a job array whose ids leave shares out.
     """
-    if text == "slurm":
-        try:
-            position, first, count = (
-                int(environment[f"SLURM_ARRAY_TASK_{key}"]) for key in ("ID", "MIN", "COUNT")
-            )
-            last = int(environment["SLURM_ARRAY_TASK_MAX"])
-        except (KeyError, ValueError):
-            raise UserError(
-                "--shard slurm outside a SLURM job array", "Start it with sbatch --array=1-N"
-            ) from None
-        step = (last - first) // (count - 1) if count > 1 else 1
-        return (position - first) // step + 1, count
+    if text is not None and text.startswith("slurm"):
+        return _slurm_shard(text, environment)
     if text is None:
         index, count = int(environment.get("RANK", 0)) + 1, int(environment.get("WORLD_SIZE", 1))
     else:
@@ -100,9 +90,42 @@ def parse_shard(text: str | None, environment: Mapping[str, str] = os.environ) -
         if match is None:
             raise UserError(f"--shard {text!r} is not of the form i/n", "Write e.g. 1/4, 2/4, 3/4 and 4/4")
         index, count = int(match[1]), int(match[2])
+    return _checked_shard(index, count)
+
+
+def _checked_shard(index: int, count: int) -> tuple[int, int]:
     if not 1 <= index <= count:
         raise UserError(f"shard {index}/{count} does not exist", "Shards count from 1 to n")
     return index, count
+
+
+def _slurm_shard(text: str, environment: Mapping[str, str]) -> tuple[int, int]:
+    """The share of a task in a SLURM job array: its place among evenly spaced ids, or its id where n is given."""
+    try:
+        task, first, last, tasks = (
+            int(environment[f"SLURM_ARRAY_TASK_{key}"]) for key in ("ID", "MIN", "MAX", "COUNT")
+        )
+    except (KeyError, ValueError):
+        raise UserError(
+            f"--shard {text} outside a SLURM job array", "Start it with sbatch --array=1-N"
+        ) from None
+    if text != "slurm":
+        match = re.fullmatch(r"slurm\s*/\s*(\d+)", text.strip())
+        if match is None:
+            raise UserError(f"--shard {text!r} is not of the form slurm/n", "Write e.g. slurm/16")
+        return _checked_shard(task, int(match[1]))
+    if tasks == 1:
+        raise UserError(
+            "a job array of one task does not say of how many shares it is one",
+            f"Write --shard slurm/N with the N of the first array, or --shard {task}/N",
+        )
+    step, rest = divmod(last - first, tasks - 1)
+    if rest or (task - first) % step:
+        raise UserError(
+            f"task {task} of the job array has no place: {tasks} ids from {first} to {last} are not evenly spaced",
+            "Write sbatch --array=1-N, or --shard slurm/N for some of the tasks 1 to N",
+        )
+    return (task - first) // step + 1, tasks
 
 
 def share_devices(devices: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:

@@ -40,13 +40,16 @@ class Request:
         conditions: ``image_condition``, ``motion_condition``; text is decided by ``text``.
         text: ``auto``, ``none``, ``metadata``, or the prompt of all samples.
         devices: device names; empty means all GPUs, else the CPU.
-        num_workers: processes a device, or None.
+        num_workers: processes in all, the i-th on the i-th of ``devices``, which are taken in turn; None: one a GPU,
+            and on the CPU as many as cores and memory allow.
+        image_model_path: the 2-D model's folder, for what the sequence model's own has not; None: it has all.
         sampling: solver, guidance, noise, precision.
         num_frames: F where no motion field tells, or None.
         output_dir: the folder, or None for the method's name below ``model_path``.
     """
 
     model_path: str
+    image_model_path: str | None = None
     data_root: str = "."
     split: str = "train"
     conditions: tuple[str, ...] = ("image_condition", "motion_condition")
@@ -95,7 +98,7 @@ def generate_folder(
     Raises:
         UserError: see `augment.generation.fill_folder.fill_folder` and `cond2video.model_folder.find_model_folder`.
     """
-    model = find_model_folder(request.model_path, spec.data_name, request.vae_path)
+    model = find_model_folder(request.model_path, spec.data_name, request.vae_path, request.image_model_path)
     conditions = _with_text(request, spec)
     if request.prompt is not None:
         samples = [replace(sample, text=request.prompt) for sample in samples]
@@ -112,8 +115,11 @@ def generate_folder(
         "prompt_of_all": request.prompt,
     }
     arguments = {
-        "model_path": str(Path(request.model_path).resolve()),
-        "vae_path": request.vae_path and str(Path(request.vae_path).resolve()),
+        **{
+            name: path and str(Path(path).resolve())
+            for name in ("model_path", "vae_path", "image_model_path")
+            for path in [getattr(request, name)]
+        },
         "data_name": spec.data_name,
         "home": str(spec.home_in(request.data_root).resolve()),
         "conditions": conditions,
@@ -130,9 +136,8 @@ def generate_folder(
 
 def load_synthesiser(**arguments: Any) -> Synthesiser:
     """The sequence model, in a worker; see `augment.generation.synthesiser.SequenceSynthesiser`."""
-    from augment.generation.synthesiser import (
-        SequenceSynthesiser,
-    )  # torch and diffusers, which the parent never needs
+    # here, because of torch and diffusers, which the parent never needs
+    from augment.generation.synthesiser import SequenceSynthesiser
 
     return SequenceSynthesiser(**arguments)
 
@@ -157,10 +162,17 @@ def _places(request: Request, model: ModelFolder, samples: int) -> list[str]:
         import torch  # takes seconds, and only this question needs it
 
         devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"]
-    places = []
-    for device in share_devices(devices):
-        number = request.num_workers or (1 if device != "cpu" else _cpu_workers(model.weight_bytes()))
-        places += [device] * number
+    devices = share_devices(devices)
+    if request.num_workers:
+        places = [devices[worker % len(devices)] for worker in range(request.num_workers)]
+        if idle := devices[request.num_workers :]:
+            print(
+                f"note: {', '.join(idle)} have no worker; --num_workers counts all of them", file=sys.stderr
+            )
+    else:
+        places = []
+        for device in devices:
+            places += [device] * (1 if device != "cpu" else _cpu_workers(model.weight_bytes()))
     return places[: max(1, samples)]
 
 

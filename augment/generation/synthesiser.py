@@ -16,7 +16,7 @@ from augment.generation.plan import Sample
 from cond2img.latent_codec import to_uint8
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
-from cond2img.pipelines.denoising import make_scheduler
+from cond2img.pipelines.solvers import make_scheduler
 from cond2img.sampling import Sampling
 from cond2video.model_folder import find_model_folder
 from cond2video.models import UNet3DMultiConditionModel
@@ -49,6 +49,7 @@ class SequenceSynthesiser:
         home: the data set's home folder, for the conditions.
         conditions: which of ``image_condition``, ``motion_condition``, ``text_condition`` to use.
         vae_path: another VAE folder than the model's.
+        image_model_path: the 2-D model's folder, for what the sequence model's has not; see `find_model_folder`.
         sampling: solver, guidance, noise, precision; None: the method's.
         num_frames: F where the clip has no motion field to tell; None is the data set's.
 
@@ -65,6 +66,7 @@ class SequenceSynthesiser:
         conditions: Sequence[str],
         *,
         vae_path: str | None = None,
+        image_model_path: str | None = None,
         sampling: Sampling | None = None,
         num_frames: int | None = None,
     ) -> None:
@@ -72,10 +74,10 @@ class SequenceSynthesiser:
         _quieten()
         self.device = _usable(device)
         self.num_frames, self.sampling = num_frames, sampling or Sampling()
-        folder = find_model_folder(model_path, data_name, vae_path)
+        folder = find_model_folder(model_path, data_name, vae_path, image_model_path)
         unet = UNet3DMultiConditionModel.from_trained_3d(folder.unet)
         _check_classes(unet, self.spec, folder.unet)
-        tokenizer, encoder = load_text(folder.unet.parent)
+        tokenizer, encoder = load_text(folder.companions)
         self.has_image_branch = any(unet.config.condition_insert_block)
         self.has_motion_branch = bool(unet.config.motion_condition)
         vae = load_vae(folder.vae)
@@ -83,10 +85,9 @@ class SequenceSynthesiser:
             part.eval().requires_grad_(False).to(self.device, getattr(torch, self.sampling.dtype))
         if self.sampling.compiled:
             unet.compile()
-        schedule = NoiseSchedule.of_folder(folder.unet.parent, unet.config.prediction_type)
-        self.pipeline = GenVideoPipeline(
-            vae, unet, make_scheduler(self.sampling.solver, schedule), encoder, tokenizer
-        )
+        schedule = NoiseSchedule.of_folder(folder.companions, unet.config.prediction_type)
+        scheduler = make_scheduler(self.sampling.solver, schedule, self.sampling.timestep_spacing)
+        self.pipeline = GenVideoPipeline(vae, unet, scheduler, encoder, tokenizer)
         self.pipeline.set_progress_bar_config(disable=True)
 
     def load(self, sample: Sample) -> ClipConditions:
@@ -101,8 +102,8 @@ class SequenceSynthesiser:
 
     def synthesise(
         self, samples: Sequence[Sample], conditions: Sequence[ClipConditions]
-    ) -> Iterator[np.ndarray]:
-        """Frames (F, H, W) uint8 of each sample, in order."""
+    ) -> Iterator[np.ndarray | UserError]:
+        """Frames (F, H, W) uint8 of each sample, in order, or why they are none."""
         pairs = list(zip(samples, conditions, strict=True))
         while pairs:
             length = 1
@@ -112,25 +113,31 @@ class SequenceSynthesiser:
             batch, pairs = pairs[:length], pairs[length:]
             yield from self._batch([sample for sample, _ in batch], [c for _, c in batch])
 
-    @torch.inference_mode()
-    def _batch(self, samples: Sequence[Sample], conditions: Sequence[ClipConditions]) -> np.ndarray:
+    def _batch(
+        self, samples: Sequence[Sample], conditions: Sequence[ClipConditions]
+    ) -> Iterator[np.ndarray | UserError]:
         batch = ClipConditionsBatch.stack(conditions)
         if not self.has_image_branch:
             batch = replace(batch, prior=None)
         if not self.has_motion_branch:
             batch = replace(batch, motion=None)
-        frames = self.pipeline.sample(
+        sampling = self.sampling
+        latents = self.pipeline.sample(
             batch,
             (conditions[0].num_frames, datasets.IMAGE_SIZE, datasets.IMAGE_SIZE),
             # drawn on the CPU, so that every device starts from the same noise
             generator=[
-                torch.Generator("cpu").manual_seed(sample.noise_seed(self.sampling.noise))
-                for sample in samples
+                torch.Generator("cpu").manual_seed(sample.noise_seed(sampling.noise)) for sample in samples
             ],
-            num_inference_steps=self.sampling.num_inference_steps,
-            guidance=self.sampling.guidance,
+            num_inference_steps=sampling.num_inference_steps,
+            guidance=sampling.guidance,
+            cache_interval=sampling.cache_interval,
+            batch_norm=sampling.batch_norm,
+            output_type="latent",
         )
-        return to_uint8(frames)  # (B, F, H, W)
+        pixels, errors = self.pipeline.decode_clips(latents.transpose(1, 2))  # (B, F, 1, H, W)
+        for frames, error in zip(pixels[:, :, 0].numpy(), errors, strict=True):
+            yield error or to_uint8(frames)
 
     def release(self) -> None:
         """Frees cached GPU memory."""

@@ -42,8 +42,10 @@ class Synthesiser(Protocol):
     def load(self, sample: Sample) -> Any:
         """The sample's conditions; a `UserError` if they are missing or damaged."""
 
-    def synthesise(self, samples: Sequence[Sample], conditions: Sequence[Any]) -> Iterator[np.ndarray]:
-        """Frames (F, H, W) uint8 of each sample, in order."""
+    def synthesise(
+        self, samples: Sequence[Sample], conditions: Sequence[Any]
+    ) -> Iterator[np.ndarray | UserError]:
+        """Frames (F, H, W) uint8 of each sample, in order, or why they are none."""
 
     def release(self) -> None:
         """Frees cached device memory after an out-of-memory error."""
@@ -317,7 +319,11 @@ def _serve(
         before = time.perf_counter()
         for index, sample, _ in ready:
             unfinished = scratch / f"{index}-{os.getpid()}.mp4"
-            write_mp4(unfinished, next(frames_of), lossless=lossless)
+            frames = next(frames_of)
+            if isinstance(frames, UserError):
+                pipe.send(("refused", (index, str(frames))))
+                continue
+            write_mp4(unfinished, frames, lossless=lossless)
             unfinished.replace(folder / sample.file_name)
             now = time.perf_counter()
             pipe.send(("done", (index, now - before)))

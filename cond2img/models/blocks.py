@@ -151,10 +151,14 @@ class UpLevel(_Level):
             self.upsamplers = nn.ModuleList([Upsample(channels)])
 
     def forward(self, x: Tensor, skips: list[Tensor], conditions: Conditioning) -> Tensor:
-        """Takes its maps from the end of ``skips``."""
-        for number in range(len(self.resnets)):
+        """Takes its maps from the end of ``skips``, as many as there are; a pair without one is left out."""
+        for number in range(min(len(self.resnets), len(skips))):
             x = self.run_pair(number, torch.cat([x, skips.pop()], dim=1), conditions)
         return self.upsamplers[0](x) if hasattr(self, "upsamplers") else x
+
+    def last_pair(self, x: Tensor, skip: Tensor, conditions: Conditioning) -> Tensor:
+        """The last residual block and its transformer alone."""
+        return self.run_pair(len(self.resnets) - 1, torch.cat([x, skip], dim=1), conditions)
 
 
 class MidLevel(_Level):

@@ -44,9 +44,10 @@ FIXED_FIELDS = {
 
 @dataclass
 class UNetOutput(BaseOutput):
-    """The predicted noise, ``sample``, in the shape of the input."""
+    """The predicted noise, ``sample``, in the shape of the input; ``deep`` features for later steps."""
 
     sample: Tensor
+    deep: Tensor | None = None
 
 
 class ImageProjection(nn.Module):
@@ -294,6 +295,7 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         traj_mask: Tensor | None = None,
         conditions: Conditioning | None = None,
         return_dict: bool = True,
+        deep: Tensor | None = None,
     ) -> UNetOutput | tuple[Tensor]:
         """Predicts the noise in ``sample``.
 
@@ -304,9 +306,10 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
             encoder_hidden_states, image_cond, motion_cond, class_labels, traj, traj_mask: see `encode_conditions`.
             conditions: the result of `condition`, in place of all of them.
             return_dict: False returns a tuple of one tensor.
+            deep: an earlier step's deep features, in place of this one's (`DeepFeatures`).
 
         Returns:
-            ``sample`` of the output: the predicted noise, in the shape of ``sample``.
+            ``sample`` of the output: the predicted noise, in the shape of ``sample``; ``deep``: the deep features.
         """
         official = sample.ndim == 5
         if conditions is None:
@@ -327,11 +330,11 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
 
         x = sample.transpose(1, 2).flatten(0, 1) if official else sample  # (B*F, 4, H, W)
         x = x.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        x = self._denoise(x, conditions)
+        x, deep = self._denoise(x, conditions, deep)
         if official:
             x = x.unflatten(0, (-1, conditions.frames)).transpose(1, 2)  # (B, 4, F, H, W)
         x = x.contiguous()
-        return UNetOutput(sample=x) if return_dict else (x,)
+        return UNetOutput(sample=x, deep=deep) if return_dict else (x,)
 
     def _check_sample(self, sample: Tensor, conditions: Conditioning) -> None:
         divisor = 2 ** (len(self.down_blocks) - 1)
@@ -356,17 +359,24 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         embedding = self.time_embedding(self.time_proj(timestep).to(self.dtype))
         return F.silu(embedding if conditions.classes is None else embedding + conditions.classes)
 
-    def _denoise(self, x: Tensor, conditions: Conditioning) -> Tensor:
-        """(B*F, 4, H, W) -> (B*F, 4, H, W)."""
+    def _denoise(self, x: Tensor, conditions: Conditioning, deep: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B*F, 4, H, W) -> (B*F, 4, H, W), and the features below the last layer, if they were not given."""
         x = self._first_features(x, conditions)
-        skips = [x]
+        if deep is None:
+            deep = self._deep_features(x, conditions)
+        x = self.up_blocks[-1].last_pair(deep, x, conditions)
+        return self.conv_out(F.silu(self.conv_norm_out(x, conditions.frames))), deep
+
+    def _deep_features(self, x: Tensor, conditions: Conditioning) -> Tensor:
+        """All the way down and up again, but for the outermost layer of the way up."""
+        skips = []  # without x itself, which the outermost layer takes
         for level in self.down_blocks:
             x, carried = level(x, conditions)
             skips += carried
         x = self.mid_block(x, conditions)
         for level in self.up_blocks:
             x = level(x, skips, conditions)
-        return self.conv_out(F.silu(self.conv_norm_out(x, conditions.frames)))
+        return x
 
     @classmethod
     def from_pretrained_2d(

@@ -1,70 +1,30 @@
-"""What the image and the sequence pipeline share: text, noise, the denoising loop, decoding."""
+"""What the image and the sequence pipeline share: text, noise and the denoising loop."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
-import diffusers
-import numpy as np
 import torch
 from diffusers import DiffusionPipeline
-from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
 from torch import Tensor
 
 from cond2img.guidance import Guidance
 from cond2img.latent_codec import LatentCodec, to_uint8
-from cond2img.models.conditioning import Conditioning
+from cond2img.models.conditioning import Conditioning, DeepFeatures
+from cond2img.pipelines.batch_norm import statistics_of_the_batch
+from cond2img.pipelines.finite import check_finite
+from cond2img.pipelines.pictures import to_pictures
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.noise_schedule import NoiseSchedule
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 Generators = torch.Generator | Sequence[torch.Generator] | None
 Callback = Callable[[Any, int, int, dict], dict | None]
-
-SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": (
-        "DDIMScheduler",
-        {
-            "timestep_spacing": "leading",
-            "steps_offset": 1,
-            "set_alpha_to_one": False,
-            "clip_sample": False,
-        },
-    ),
-    "dpmsolver++": (
-        "DPMSolverMultistepScheduler",
-        {"algorithm_type": "dpmsolver++", "timestep_spacing": "leading", "steps_offset": 1},
-    ),
-    "unipc": ("UniPCMultistepScheduler", {"timestep_spacing": "leading", "steps_offset": 1}),
-}
-"""Name -> diffusers class and its fields."""
-
-
-def make_scheduler(solver: str = "ddim", schedule: NoiseSchedule | None = None) -> Any:
-    """A sampler for a model's noise schedule.
-
-    Args:
-        solver: "ddim" (the method's: 200 steps), "dpmsolver++" or "unipc" (20 to 50 steps).
-        schedule: the model's, see `NoiseSchedule.of_folder`; None: the published one.
-
-    Raises:
-        UserError: there is no such solver.
-    """
-    if solver not in SOLVERS:
-        raise UserError(f"there is no solver {solver!r}", f"Choose one of {', '.join(SOLVERS)}")
-    name, fields = SOLVERS[solver]
-    schedule = schedule or NoiseSchedule()
-    if schedule.rescale_betas_zero_snr:
-        # only a sampler that starts at the very last timestep starts where there is no signal (Lin et al. 2023)
-        fields = {**fields, "timestep_spacing": "trailing", "steps_offset": 0}
-    return getattr(diffusers, name)(**schedule.fields(), **fields)
 
 
 class GuidedPipeline(DiffusionPipeline):
@@ -174,6 +134,7 @@ class GuidedPipeline(DiffusionPipeline):
         guidance: Guidance,
         with_text: Tensor,
         without_text: Tensor | None,
+        batch_norm: str = "running",
     ) -> Conditioning:
         """Encodes ``conditions`` for the UNet, behind those of guidance's other branches.
 
@@ -183,6 +144,7 @@ class GuidedPipeline(DiffusionPipeline):
             guidance: says which branches there are.
             with_text: (B, T, D) tokens of their texts.
             without_text: (B, T, D) tokens of the unconditional branch; None: no guidance.
+            batch_norm: "running" or "published", see `Sampling`.
         """
         conditions = conditions.to(self._execution_device, self.unet.dtype)
         branches = guidance.branches(conditions, self.unet.config.num_class_embeds)
@@ -190,7 +152,11 @@ class GuidedPipeline(DiffusionPipeline):
         if without_text is not None:
             texts[0] = without_text
         text = torch.cat(texts).to(self._execution_device, self.unet.dtype)
-        return self.unet.condition(text, reduce(ClipConditionsBatch.followed_by, branches), frames)
+        everything = reduce(ClipConditionsBatch.followed_by, branches)
+        with contextlib.ExitStack() as within:
+            if batch_norm == "published" and conditions.prior is not None:
+                within.enter_context(statistics_of_the_batch(self.unet.image_proj.bn, len(branches)))
+            return self.unet.condition(text, everything, frames)
 
     # ------------------------------------------------------------------------------------ sampling
 
@@ -218,6 +184,7 @@ class GuidedPipeline(DiffusionPipeline):
         steps: int,
         generator: Generators,
         callback: Callback | None,
+        cache_interval: int = 1,
     ) -> Tensor:
         """The sampling loop. Nothing in it waits for the device.
 
@@ -228,6 +195,7 @@ class GuidedPipeline(DiffusionPipeline):
             steps: number of steps.
             generator: for schedulers that add noise.
             callback: called after every step with (pipeline, step, timestep, {"latents": (B, 4, F, h, w)}).
+            cache_interval: the UNet's deep features are computed at every such step, and kept in between.
         """
         batch = len(latents)
         branches = conditions.batch // batch
@@ -237,16 +205,19 @@ class GuidedPipeline(DiffusionPipeline):
         timesteps = self.scheduler.timesteps
         on_device = timesteps.to(latents.device)
         accepts = inspect.signature(self.scheduler.step).parameters
+        deep = DeepFeatures()
         extra = {"generator": generator} if "generator" in accepts else {}
 
         with self.progress_bar(total=len(timesteps)) as progress:
             for step, timestep in enumerate(timesteps):
                 x = self.scheduler.scale_model_input(latents, timestep)
+                if step % cache_interval == 0:
+                    deep.forget()
                 if guidance.is_on(float(timestep)):
-                    predicted = self._predict(torch.cat([x] * branches), on_device[step], conditions)
+                    predicted = self._predict(torch.cat([x] * branches), on_device[step], conditions, deep)
                     predicted = guidance.combine(predicted.chunk(branches))
                 else:
-                    predicted = self._predict(x, on_device[step], conditional)
+                    predicted = self._predict(x, on_device[step], conditional, deep)
                 latents = self.scheduler.step(predicted, timestep, latents, **extra).prev_sample
                 if callback is not None:
                     shown = {"latents": latents.transpose(1, 2)}
@@ -255,14 +226,23 @@ class GuidedPipeline(DiffusionPipeline):
                 progress.update()
         return latents
 
-    def _predict(self, latents: Tensor, timestep: Tensor, conditions: Conditioning) -> Tensor:
+    def _predict(
+        self, latents: Tensor, timestep: Tensor, conditions: Conditioning, deep: DeepFeatures
+    ) -> Tensor:
         """The UNet's prediction for (B, F, 4, h, w) latents, in the same shape, float32."""
-        predicted = self.unet(latents.flatten(0, 1), timestep, conditions=conditions).sample
-        return predicted.float().unflatten(0, latents.shape[:2])
+        x = latents.flatten(0, 1)
+        result = self.unet(x, timestep, conditions=conditions, deep=deep.of_last(len(x)))
+        deep.keep(result.deep)
+        return result.sample.float().unflatten(0, latents.shape[:2])
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents (N, 4, h, w) -> pixels (N, 1, 8h, 8w) in [0, 1], float32 on the CPU."""
         return LatentCodec(self.vae).decode(latents)
+
+    def decode_clips(self, latents: Tensor) -> tuple[Tensor, list[UserError | None]]:
+        """Latents (B, F, 4, h, w) -> pixels (B, F, 1, 8h, 8w), and why each sample is not finite, or None."""
+        pixels = self.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])
+        return pixels, check_finite(self.unet, self.vae, latents, pixels)
 
     @torch.no_grad()
     def sample(
@@ -278,6 +258,8 @@ class GuidedPipeline(DiffusionPipeline):
         latents: Tensor | None = None,
         output_type: str = "np",
         callback: Callback | None = None,
+        cache_interval: int = 1,
+        batch_norm: str = "running",
     ) -> Any:
         """Encodes the conditions of both branches, draws the noise, denoises and decodes it.
 
@@ -292,6 +274,7 @@ class GuidedPipeline(DiffusionPipeline):
             latents: (B, 4, F, height / 8, width / 8) standard normal noise in place of the generators'.
             output_type: "np", "pt", "pil" or "latent".
             callback: called with (pipeline, step, timestep, {"latents": (B, 4, F, h, w)}); may return new latents.
+            cache_interval, batch_norm: see `Sampling`.
 
         Returns:
             "np": (B, F, H, W) float32 in [0, 1]; "pt": (B, 1, F, H, W); "pil": B lists of F grey pictures; "latent":
@@ -299,6 +282,7 @@ class GuidedPipeline(DiffusionPipeline):
 
         Raises:
             ValueError: a condition has the wrong shape, or text is needed and there is no text encoder.
+            UserError: a decoded sample is not finite.
         """
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type is {output_type!r}, must be one of {', '.join(OUTPUT_TYPES)}")
@@ -308,33 +292,21 @@ class GuidedPipeline(DiffusionPipeline):
         shape += (height // self.vae_scale_factor, width // self.vae_scale_factor)
         with_text, without_text = self._text(conditions.text, prompt_embeds, negative_prompt_embeds, guidance)
         self.unet.to(memory_format=torch.channels_last)  # does nothing if it is so already
-        encoded = self._condition(conditions, frames, guidance, with_text, without_text)
+        encoded = self._condition(conditions, frames, guidance, with_text, without_text, batch_norm)
         noise = self._initial_latents(shape, generator, latents).transpose(1, 2)  # (B, F, 4, h, w)
-        result = self._denoise(noise, encoded, guidance, num_inference_steps, generator, callback)
+        result = self._denoise(
+            noise, encoded, guidance, num_inference_steps, generator, callback, cache_interval
+        )
         result = result.transpose(1, 2) if output_type == "latent" else self._pictures(result, output_type)
         self.maybe_free_model_hooks()
         return result
 
     def _pictures(self, latents: Tensor, output_type: str) -> Any:
         """Latents (B, F, 4, h, w) decoded, as ``output_type`` says."""
-        pixels = self.decode(latents.flatten(0, 1)).unflatten(0, latents.shape[:2])  # (B, F, 1, H, W)
+        pixels, errors = self.decode_clips(latents)
+        for error in filter(None, errors):
+            raise error
         if output_type == "pt":
             return pixels.transpose(1, 2)
         grey = pixels[:, :, 0].numpy()
         return grey if output_type == "np" else to_pictures(to_uint8(grey))
-
-
-@dataclass
-class PictureOutput(BaseOutput):
-    """Result of the image pipeline.
-
-    Args:
-        images: "np": (B, H, W) float32 in [0, 1]; "pt": (B, 1, H, W); "pil": B grey pictures; "latent": (B, 4, h, w).
-    """
-
-    images: np.ndarray | Tensor | list[Image.Image]
-
-
-def to_pictures(grey: np.ndarray) -> Any:
-    """uint8 (H, W) -> a picture; (N, H, W) -> N of them; (B, F, H, W) -> B lists of F."""
-    return Image.fromarray(grey) if grey.ndim == 2 else [to_pictures(part) for part in grey]

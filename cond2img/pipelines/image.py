@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from cond2img.guidance import Guidance
-from cond2img.pipelines.denoising import Callback, Generators, GuidedPipeline, PictureOutput
+from cond2img.pipelines.denoising import Callback, Generators, GuidedPipeline
+from cond2img.pipelines.pictures import PictureOutput
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 
 

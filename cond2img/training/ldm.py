@@ -12,7 +12,7 @@ from cond2img.data import LabelledFrameData
 from cond2img.guidance import Guidance
 from cond2img.latent_codec import to_uint8
 from cond2img.models import UNet2DMultiConditionModel
-from cond2img.pipelines.denoising import make_scheduler
+from cond2img.pipelines.solvers import make_scheduler
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture

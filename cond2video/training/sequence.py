@@ -9,7 +9,7 @@ import torch
 
 from cond2img.guidance import Guidance
 from cond2img.latent_codec import to_uint8
-from cond2img.pipelines.denoising import make_scheduler
+from cond2img.pipelines.solvers import make_scheduler
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
 from cond2video.config import SequenceConfig
 from cond2video.data import LabelledClipData

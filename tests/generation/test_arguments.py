@@ -89,9 +89,42 @@ def test_shards():
     assert arguments.parse_shard(None, {"RANK": "3", "WORLD_SIZE": "4"}) == (4, 4)
     array = {"ID": "6", "MIN": "2", "MAX": "8", "COUNT": "4"}  # --array=2-8:2
     assert arguments.parse_shard("slurm", {f"SLURM_ARRAY_TASK_{k}": v for k, v in array.items()}) == (3, 4)
-    for wrong in ("0/3", "4/3", "x", "1-3", "slurm", "1/0"):
+    for wrong in ("0/3", "4/3", "x", "1-3", "slurm", "slurm/4", "1/0"):
         with pytest.raises(UserError):
             arguments.parse_shard(wrong, {})
+
+
+def array_task(ids, task):
+    """The environment of ``task`` in the job array ``ids``."""
+    values = {"ID": task, "MIN": min(ids), "MAX": max(ids), "COUNT": len(ids)}
+    return {f"SLURM_ARRAY_TASK_{key}": str(value) for key, value in values.items()}
+
+
+@pytest.mark.parametrize("ids", [range(1, 17), range(8), (2, 4, 6, 8), (1, 4, 7)])
+def test_every_share_of_an_evenly_spaced_job_array_is_taken_once(ids):
+    shares = [arguments.parse_shard("slurm", array_task(ids, task)) for task in ids]
+    assert shares == [(place, len(ids)) for place in range(1, len(ids) + 1)]
+
+
+@pytest.mark.parametrize("ids", [(1, 2, 5), (1, 2, 4, 5), (0, 1, 3), (3, 7, 8)])
+def test_a_job_array_off_the_grid_fails_visibly_and_takes_no_share_twice(ids):
+    shares = []
+    for task in ids:
+        try:
+            shares.append(arguments.parse_shard("slurm", array_task(ids, task)))
+        except UserError as error:
+            assert "not evenly spaced" in str(error) and "--array=1-N" in str(error)
+    assert len(shares) < len(ids) and len(set(shares)) == len(shares)
+
+
+def test_one_resubmitted_task_is_never_the_whole_plan():
+    with pytest.raises(UserError, match=r"--shard slurm/N .*--shard 3/N"):
+        arguments.parse_shard("slurm", array_task([3], 3))
+    assert arguments.parse_shard("slurm/16", array_task([3], 3)) == (3, 16)
+    assert arguments.parse_shard("slurm/16", array_task([1, 2, 5], 5)) == (5, 16)
+    for wrong in ("slurm/2", "slurm/", "slurm4"):
+        with pytest.raises(UserError):
+            arguments.parse_shard(wrong, array_task([3], 3))
 
 
 def test_processes_of_one_machine_share_its_devices():

@@ -20,18 +20,35 @@ def contents(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(world, repository):
-    """The folder of an undisturbed run by the published command line, as bash passes it without quotes."""
+def published(world):
+    """The folders that the published commands name: the 2-D model's, and the sequence model's as the zoo has it."""
+    image_model, sequence_model = world / "pretrained_2d_model", world / "pretrained_3d_model"
+    image_model.mkdir()
+    for part in ("text_encoder", "tokenizer", "scheduler"):
+        (image_model / part).symlink_to(world / "model" / part)
+    (image_model / "vae-pretrained").symlink_to(world / "model" / "MosMed-vae-pretrained")
+    (image_model / "unet").symlink_to(world / "unet")
+    (sequence_model / "checkpoint").mkdir(parents=True)
+    (sequence_model / "checkpoint" / "unet3d").symlink_to(world / "model" / "unet3d")
+    return sequence_model
+
+
+@pytest.fixture(scope="module")
+def whole(world, published, repository):
+    """The folder of an undisturbed run by the published command line, as sh passes it without quotes."""
     line = " ".join(
         [
-            f'"{sys.executable}" "$0" --sequence_model_path model --data_name MosMed',
-            '--user_defined_conditions ["image_condition", "motion_condition"] --device_id_list [cpu]',
-            "--batch_size 4 --num_workers 1 --predifined_sampled_num 2 --class_label [CT-0, CT-234]",
+            f'"{sys.executable}" "$0"',
+            "--load_2d_pretrained_model_name pretrained_2d_model",
+            "--load_3d_trained_model_name pretrained_3d_model",
+            '--user_defined_conditions ["image_condition", "motion_condition"]',
+            "--predifined_sampled_num 2 --class_label [CT-0, CT-234]",
+            "--batch_size 4 --num_workers 2 --device_id_list [-1,-1]",
             "--num_inference_steps 1",
         ]
     )
     result = subprocess.run(
-        ["bash", "-c", line, str(repository / "generate.py")],
+        ["sh", "-c", line, str(repository / "generate.py")],
         cwd=world,
         capture_output=True,
         text=True,
@@ -39,7 +56,8 @@ def whole(world, repository):
     )
     assert result.returncode == 0, result.stderr
     assert "4 clips made, 0 were there already" in result.stdout
-    return world / "model" / "cond_im_synthesis_mp4"
+    assert "next: python VAE-Seq.py --vae_path pretrained_2d_model " in result.stdout
+    return published / "cond_im_synthesis_mp4"
 
 
 def test_the_published_call(whole):
@@ -134,7 +152,7 @@ def test_test_conditions_need_a_word(world, call_script):
     ("arguments", "message"),
     [
         (["--sequence_model_path", "nowhere"], "nowhere: is not a folder"),
-        (["--sequence_model_path", "MosMedData"], "holds no unet3d/config.json"),
+        (["--sequence_model_path", "MosMedData"], "holds no sequence UNet"),
         (["--sequence_model_path", "image_model"], "is a UNet2DMultiConditionModel, an image model"),
         ([], "--sequence_model_path is missing"),
         (["--data_name", "MosMet"], "Did you mean MosMed?"),

@@ -1,5 +1,7 @@
 """From conditions to frames: what a sample depends on, and what it does not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -91,6 +93,8 @@ def test_longer_and_shorter_clips(world):
         {"dtype": "bfloat16"},
         {"guidance": Guidance(7.5)},
         {"guidance": Guidance(7.5, class_contrast=2)},
+        {"timestep_spacing": "trailing", "solver": "unipc"},
+        {"cache_interval": 2, "num_inference_steps": 3},
     ],
 )
 def test_other_settings(world, settings):
@@ -122,6 +126,47 @@ def test_guidance_within_an_interval_of_noise_levels(world):
         for interval in (None, (0, 999), (600, 999))
     )
     assert np.array_equal(whole, same) and not np.array_equal(whole, part)
+
+
+def test_the_published_batch_norm(world):
+    """It shows only where the running statistics are not the pair's own; and not at all without a prior."""
+    model = synthesiser(world, guidance=Guidance(7.5))
+    bn = model.pipeline.unet.image_proj.bn
+    bn.running_mean += 0.05
+    running = frames(model, SAMPLE)[0]
+    model.sampling = replace(model.sampling, batch_norm="published")
+    published, before = frames(model, SAMPLE)[0], bn.running_mean.clone()
+    assert not np.array_equal(running, published)
+    other = Sample("study_0002_s01", "CT-1", 66)
+    together = synthesised_together(model, other, SAMPLE)
+    assert np.abs(together[1].astype(int) - published).max() <= 1 and torch.equal(bn.running_mean, before)
+
+
+def synthesised_together(model, *samples):
+    """Frames of a batch, as a GPU makes them, on the CPU."""
+    conditions = [model.load(sample) for sample in samples]
+    return list(model._batch(samples, conditions))
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [("unet", "UNet's weights are not finite"), ("vae", "VAE's weights are not finite")],
+)
+def test_frames_that_are_not_finite_are_reported_with_their_cause(world, part, message):
+    model = synthesiser(world)
+    list(getattr(model.pipeline, part).parameters())[-1].data.fill_(float("nan"))
+    (made,) = frames(model, SAMPLE)
+    assert isinstance(made, UserError) and message in str(made)
+
+
+def test_an_overflow_is_reported_by_its_precision(world):
+    model = synthesiser(world)
+    model.pipeline.vae.decoder.conv_out.bias.data += float("inf")
+    (made,) = frames(model, SAMPLE)
+    assert isinstance(made, UserError)  # one infinite bias would clip to white frames
+    model = synthesiser(world, guidance=Guidance(1e39))
+    (made,) = frames(model, SAMPLE)
+    assert "UNet's latents are not finite (in float32). Lower --guidance_scale" in str(made)
 
 
 def test_a_device_that_is_not_there(world):

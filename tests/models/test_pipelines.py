@@ -14,9 +14,12 @@ from cond2img.latent_codec import to_uint8
 from cond2img.models import AutoencoderKL, UNet2DMultiConditionModel
 from cond2img.models.unet import UNetOutput
 from cond2img.pipelines import GenImagePipeline, make_scheduler
+from cond2img.sampling import SOLVERS
 from cond2video.models import UNet3DMultiConditionModel
 from cond2video.pipelines import GenVideoPipeline
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.noise_schedule import NoiseSchedule
 
 EMPTY = arr("empty", (1, 7, 768))
 COMMON = {"height": 64, "width": 64, "num_inference_steps": 2, "output_type": "latent"}
@@ -236,7 +239,7 @@ def test_text_reaches_the_model(vae, image, video, text):
 class TwoPoints(torch.nn.Module):
     """Predicts the noise exactly, for data that lie near -0.8 and 0.8: the equation has one solution."""
 
-    def forward(self, x, timestep, conditions):
+    def forward(self, x, timestep, conditions, deep):
         alpha = make_scheduler().alphas_cumprod[int(timestep)]
         mean, variance = alpha.sqrt() * 0.8, alpha * 0.04 + 1 - alpha
         score = -(x - mean * torch.tanh(x * mean / variance)) / variance
@@ -251,6 +254,46 @@ def test_solvers_solve_the_same_equation(image, monkeypatch, solver, steps):
     image.scheduler = make_scheduler(solver)
     assert difference(image([1], **{**given, "num_inference_steps": steps}).images, reference) < 0.06
     assert reference.abs().mean().item() == pytest.approx(0.8, abs=0.02)
+
+
+def test_kept_deep_features(image):
+    """Between two whole steps only the outermost layer runs; an interval of 1 changes nothing."""
+    deepest = []
+    image.unet.mid_block.register_forward_pre_hook(lambda module, args: deepest.append(len(args[0])))
+    prior = arr("prior", (1, 256, 16, 16))
+
+    def run(interval, **more):
+        deepest.clear()
+        noise = ClipConditionsBatch(torch.tensor([1]), ("",), torch.as_tensor(prior))
+        given = {"prompt_embeds": EMPTY, "negative_prompt_embeds": EMPTY, "num_inference_steps": 5}
+        return image.sample(noise, (1, 64, 64), **given, generator=seeds(0), output_type="latent",
+                            cache_interval=interval, **more)  # fmt: skip
+
+    whole = run(1)
+    assert deepest == [2] * 5
+    kept = run(2)
+    assert deepest == [2] * 3 and 1e-4 < difference(kept, whole) < difference(run(5), whole)
+    # timesteps 801, 601, 401, 201, 1: guidance ends after the second, and begins again never
+    within = run(5, guidance=Guidance(4.0, (500, 999)))
+    assert deepest == [2] and torch.isfinite(within).all()
+    run(
+        5, guidance=Guidance(4.0, (300, 700))
+    )  # the first step has no other branch whose features could be kept
+    assert deepest == [1, 2]
+
+
+def test_spacings_and_schedules_without_signal_at_the_end():
+    velocity = NoiseSchedule("v_prediction", rescale_betas_zero_snr=True)
+    for solver in SOLVERS:
+        for schedule, spacing, first in ((None, None, 951), (None, "trailing", 999), (velocity, None, 999)):
+            scheduler = make_scheduler(solver, schedule, spacing)
+            scheduler.set_timesteps(20)
+            assert int(scheduler.timesteps[0]) == first or (solver, first) != ("ddim", 951)
+            assert scheduler.config.prediction_type == (schedule or NoiseSchedule()).prediction_type
+        with pytest.raises(UserError, match="leave the start out"):
+            make_scheduler(solver, velocity, "leading")
+    with pytest.raises(UserError, match="no timestep spacing"):
+        make_scheduler("ddim", None, "karras")
 
 
 def test_unknown_solver():
