@@ -32,8 +32,7 @@ def main() -> None:
     arguments.add_all(parser)
     options = parser.parse_args()
     spec = datasets.chosen(options)
-    home = spec.home_in(options.data_root)
-    spec.clips(home, "train")  # says so at once if there is nothing to learn from
+    home, spec = arguments.real_home(spec, options)
     settings, how = arguments.run_settings(options), arguments.running(options)
 
     from augment.classifiers.training_run import train_and_test
@@ -53,9 +52,10 @@ def main() -> None:
     )
     checkpoint = folder / "classifier.pth"
     print(f"next: python noisy_data_filter.py --classifier_checkpoint {checkpoint} ..., or evaluate.py")
+    tested_on = result.get("tested_on", "the test split")
     there = "was finished already" if result.get("was_there") else "is"
     print(
-        f"classifier {there} in {checkpoint}, accuracy {percent(clip['accuracy'])} % on the test split; "
+        f"classifier {there} in {checkpoint}, accuracy {percent(clip['accuracy'])} % on {tested_on}; "
         f"figures in {folder}/metrics.md"
     )
 

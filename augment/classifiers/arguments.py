@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from augment.classifiers.settings import (
@@ -13,6 +14,7 @@ from augment.classifiers.settings import (
     RunSettings,
 )
 from augment.classifiers.zoo import known
+from augment.generation.synthesis_folder import SynthesisFolder
 from ctrlgenaug.arguments import (
     fraction,
     number_from_0,
@@ -22,6 +24,7 @@ from ctrlgenaug.arguments import (
     seed_number,
     whole_number,
 )
+from ctrlgenaug.datasets import DatasetSpec
 
 
 def class_counts(text: str) -> dict[str, int]:
@@ -166,6 +169,23 @@ def add_all(parser: argparse.ArgumentParser) -> None:
     """All flags of a classifier's training."""
     for add_group in (add_clips, add_model, add_training, add_remedies, add_running):
         add_group(parser)
+
+
+def real_home(spec: DatasetSpec, options: argparse.Namespace) -> tuple[Path | None, DatasetSpec]:
+    """The folder of the real clips, and the data set; None where synthetic clips are all there is to learn from.
+
+    A released synthetic set serves ``--paradigm synthetic_only`` alone; its names tell the classes where nothing else
+    does.
+
+    Raises:
+        UserError: there is nothing to learn from.
+    """
+    home = spec.home_in(options.data_root)
+    if options.paradigm == "synthetic_only" and not (home / spec.clips_dir).is_dir():
+        names = sorted(name for folder in options.synthetic_dir for name in SynthesisFolder(folder).names())
+        return None, spec.with_classes_of(names)
+    spec.clips(home, "train")  # says so at once if there is nothing to learn from
+    return home, spec
 
 
 def run_settings(options: argparse.Namespace) -> RunSettings:

@@ -25,6 +25,7 @@ from ctrlgenaug.folders import claim_folder, exclusive
 from ctrlgenaug.plain_data import read_json, write_json, write_jsonl
 
 CHECKPOINT, METRICS, SETTINGS = "classifier.pth", "metrics.json", "settings.json"
+TEST_FRACTION = 0.2  # of the sources, where there is no real test split and no other fraction is asked for
 PUBLISHED = (CHECKPOINT, METRICS, "metrics.md", "confusion_matrix.png", "curves.png", "predictions.csv")
 
 
@@ -39,6 +40,7 @@ class Parts:
         test: real clips of the test split.
         left_out: how many synthetic clips were made from the conditions of patients who are not learned from.
         skipped: files among the synthetic clips that are none, or do not decode.
+        tested_on: what ``test`` is, in words.
     """
 
     train: list[Item]
@@ -47,10 +49,13 @@ class Parts:
     test: list[Item]
     left_out: int
     skipped: list[str]
+    tested_on: str = "the test split"
 
 
-def gather(spec: DatasetSpec, home: Path, settings: RunSettings, threads: int = 2) -> Parts:
+def gather(spec: DatasetSpec, home: Path | None, settings: RunSettings, threads: int = 2) -> Parts:
     """Finds all clips and keeps patients apart; see `augment.classifiers.clip_items` for what is refused."""
+    if home is None:
+        return _gather_synthetic(spec, settings, threads)
     real, test = clip_items.real_items(spec, home, "train"), clip_items.real_items(spec, home, "test")
     clip_items.refuse_test_patients(real, test)
     everyone = {item.patient for item in real}
@@ -68,9 +73,21 @@ def gather(spec: DatasetSpec, home: Path, settings: RunSettings, threads: int = 
     return Parts(train, synthetic, validation, test, left_out, [*skipped, *unreadable])
 
 
+def _gather_synthetic(spec: DatasetSpec, settings: RunSettings, threads: int) -> Parts:
+    """The parts where there are no real clips: the epoch is chosen, and the classifier tested, on synthetic clips of
+    sources that are not learned from."""
+    found, skipped = clip_items.synthetic_items(settings.synthetic_dirs, spec)
+    found, unreadable = clip_items.readable(found, threads)
+    held = settings.validation_fraction or TEST_FRACTION
+    rest, test = clip_items.hold_out(found, held, settings.split_seed + 1)
+    learned, validation = clip_items.hold_out(rest, settings.validation_fraction, settings.split_seed)
+    names = [*skipped, *unreadable]
+    return Parts([], learned, validation, test, 0, names, "synthetic clips of held-out sources")
+
+
 def train_and_test(
     spec: DatasetSpec,
-    home: Path,
+    home: Path | None,
     settings: RunSettings,
     folder: Path,
     *,
@@ -85,7 +102,7 @@ def train_and_test(
 
     Args:
         spec: the data set.
-        home: its folder.
+        home: its folder; None where only synthetic clips are there, for the paradigm ``synthetic_only``.
         settings: see `RunSettings`.
         folder: the run folder.
         device: ``cpu`` or ``cuda:N``.
@@ -214,6 +231,7 @@ def _test(
         },
         "synthetic_left_out": parts.left_out,
         "skipped": parts.skipped,
+        "tested_on": parts.tested_on,
     }
     for name, items in (("validation", parts.validation), ("test", parts.test)):
         if not items:
@@ -223,7 +241,8 @@ def _test(
         result[name] = metrics.both_levels(labels, found, spec.classes, patients)
         if name == "test":
             run_report.write_predictions(folder / "predictions.csv", items, found, spec.classes)
-    title = f"{settings.classifier} on {spec.data_name}, {settings.paradigm}, seed {settings.fit.seed}: test split"
+    run = f"{settings.classifier} on {spec.data_name}, {settings.paradigm}, seed {settings.fit.seed}"
+    title = f"{run}: {parts.tested_on}"
     write_text(folder / "metrics.md", run_report.markdown(result["test"], title))
     run_report.draw_confusion(folder / "confusion_matrix.png", result["test"], spec.classes)
     return result

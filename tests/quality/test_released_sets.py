@@ -106,3 +106,36 @@ def test_scored_filtered_and_evaluated(data_name, more, classifier, networks, tm
     assert found["metrics"].keys() == wanted
     assert found["steering"]["class_control"]["all"]["count"] == 8
     assert "no fvd without --real" in result.stderr
+
+
+def test_a_classifier_learns_from_the_set_alone(tmp_path, call_script):
+    """The epoch is chosen, and the classifier tested, on clips of sources that are not learned from; that is said."""
+    for source in range(8):
+        cls = "stable" if source % 2 else "vulnerable"
+        for seed in (66, 67):
+            write_mp4(tmp_path / "set" / f"case{source}_0001_{cls}_{seed}.mp4", clip(10 * source + seed))
+    arguments = (
+        "--data_name",
+        "Carotid",
+        "--synthetic_dir",
+        "set",
+        "--classifier",
+        "tiny",
+        "--input_size",
+        "32",
+    )
+    more = ("--epochs", "1", "--output_dir", "run", "--device", "cpu")
+    result = call_script(
+        "train_classifier.py", *arguments, "--paradigm", "synthetic_only", *more, cwd=tmp_path
+    )
+    assert "on synthetic clips of held-out sources" in result.stdout
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert found["tested_on"] == "synthetic clips of held-out sources"
+    sizes = {name: sum(numbers.values()) for name, numbers in found["clips"].items()}
+    assert sizes == {"train": 0, "synthetic": 8, "validation": 4, "test": 4}
+    _, info = classifiers.load(tmp_path / "run" / "classifier.pth")
+    assert info["classes"] == ["stable", "vulnerable"] and info["data_name"] == "Carotid"
+    refused = call_script(
+        "train_classifier.py", *arguments, "--paradigm", "joint", *more, cwd=tmp_path, code=2
+    )
+    assert "error: " in refused.stderr and "Traceback" not in refused.stderr
