@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import check_name
+from ctrlgenaug.files import check_file, check_name
 from ctrlgenaug.plain_data import read_json
 
 # Dictionaries that trainers put a model's weights into, beside their own state.
@@ -36,8 +36,53 @@ def loading_reason(error: BaseException) -> str:
         return "it is in the format of PyTorch before 0.1.10"
     if re.search(r"weights_only|allow_pickle|trust", text):
         return "it holds more than tensors, or is damaged"
+    if re.search(r"PytorchStreamReader|zip archive|unpickling stack|Ran out of input", text):
+        return "it is damaged or cut short"
     first = re.split(r"(?<=[.!?]) ", text)[0]
     return first[:200] or type(error).__name__
+
+
+def load_torch(
+    file: str | Path,
+    remedy: str,
+    *,
+    device: str | torch.device = "cpu",
+    mmap: bool = True,
+    names: Mapping[str, Any] | None = None,
+) -> Any:
+    """What torch has saved in ``file``: tensors, numbers, text and containers. Nothing else calls ``torch.load``.
+
+    Args:
+        file: the file.
+        remedy: what the user should do if it is missing or damaged.
+        device: where the tensors go.
+        mmap: map the file instead of reading it, where its format allows.
+        names: further names that it may use, and what stands for each.
+
+    Raises:
+        UserError: missing, damaged, refers to anything else, or unpacks to more than its size.
+    """
+    size = check_file(file, remedy)
+    try:
+        archive = zipfile.is_zipfile(file)
+        if archive:
+            _check_archive(Path(file), size)
+        with torch.serialization.safe_globals([(thing, name) for name, thing in (names or {}).items()]):
+            # only the format since PyTorch 1.6, an archive, can be mapped
+            return torch.load(file, map_location=device, weights_only=True, mmap=mmap and archive)
+    except Exception as error:  # a damaged file can raise nearly anything
+        raise UserError(f"cannot be loaded safely ({loading_reason(error)})", remedy, file) from None
+
+
+def _check_archive(file: Path, size: int) -> None:
+    """A ValueError unless an archive is as torch writes it, unpacked: a packed one of 1 MB can hold 1 GB of zeros."""
+    with zipfile.ZipFile(file) as archive:
+        items = archive.infolist()
+    if (
+        any(item.compress_type != zipfile.ZIP_STORED for item in items)
+        or sum(i.file_size for i in items) > size
+    ):
+        raise ValueError("it is a packed archive")
 
 
 def read_tensors(file: str | Path, remedy: str = "Copy or download it again") -> dict[str, Tensor]:
@@ -54,17 +99,14 @@ def read_tensors(file: str | Path, remedy: str = "Copy or download it again") ->
 
 def _read(file: Path, remedy: str) -> dict[str, Tensor]:
     """A file's tensors as they are called in it."""
-    if not file.is_file():
-        raise UserError("is not a file" if file.exists() else "does not exist", remedy, file)
-    try:
-        if file.suffix == ".safetensors":
+    if file.suffix == ".safetensors":
+        check_file(file, remedy)
+        try:
             held: Any = load_file(file)
-        else:
-            # mapped, not read: but only the format since PyTorch 1.6 can be
-            held = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
-    except Exception as error:  # a damaged file can raise nearly anything
-        raise UserError(f"cannot be loaded safely ({loading_reason(error)})", remedy, file) from None
-    held = _unwrapped(held)
+        except Exception as error:  # a damaged file can raise nearly anything
+            raise UserError(f"cannot be loaded safely ({loading_reason(error)})", remedy, file) from None
+    else:
+        held = _unwrapped(load_torch(file, remedy))
     tensors = isinstance(held, dict) and all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in held.items()
     )

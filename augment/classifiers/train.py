@@ -25,6 +25,7 @@ from augment.classifiers.settings import VALIDATIONS, FitSettings
 from augment.classifiers.stages import Stage
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path
+from ctrlgenaug.tensor_files import load_torch
 
 STATE = "state.pt"
 
@@ -233,8 +234,8 @@ class Fit:
         path = self.folder / STATE
         if not path.is_file():
             return None
+        state = load_torch(path, "Delete it to start over", device=self.device, mmap=False)
         try:
-            state = torch.load(path, map_location=self.device, weights_only=True)
             self.progress = Progress(**state["progress"])
             if self.progress.best is not None:
                 balanced, negative_loss = self.progress.best  # a list when it comes from disk

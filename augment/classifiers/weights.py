@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import pickle
-import re
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.restricted_pickle import NUMPY_NAMES, Callback, refuse
+from ctrlgenaug.tensor_files import load_torch
 
 
 class _LogBuffer:
@@ -44,32 +42,17 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises:
         UserError: missing, damaged, holds more than plain data, or no weights.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError("does not exist", "Train a classifier with train_classifier.py first", path)
-    try:
-        content = _load(path)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, OSError) as error:
-        reason = re.search(r"GLOBAL (\S+)", str(error))  # torch's own advice would be to load it unsafely
-        why = f"it refers to {reason[1]}" if reason else "it is damaged, or no checkpoint"
-        raise UserError(f"cannot be loaded safely ({why})", "Save its weights again", path) from None
+    remedy = "Train a classifier with train_classifier.py, or save its weights again"
+    content = load_torch(path, remedy, names=_OTHER_NAMES)
     if not isinstance(content, dict):
         raise UserError("is not a checkpoint (no dictionary)", "Save its weights again", path)
     weights = content.get("state_dict", content.get("model", content))
     weights = {
         str(key).removeprefix("module."): value
-        for key, value in (weights.items() if isinstance(weights, dict) else ())
+        for key, value in (dict.items(weights) if isinstance(weights, dict) else ())
         if isinstance(value, Tensor) and not str(key).startswith("data_preprocessor.")
     }
     if not weights:
         raise UserError("holds no weights", "Give a classifier's checkpoint", path)
     meta = content.get("meta")
     return weights, meta if isinstance(meta, dict) else {}
-
-
-def _load(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        with torch.serialization.safe_globals([(thing, name) for name, thing in _OTHER_NAMES.items()]):
-            return torch.load(path, map_location="cpu", weights_only=True)

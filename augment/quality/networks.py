@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.tensor_files import load_torch
 
 I3D_FRAMES = 16  # the I3D network needs at least 9; 16 is what FVD is usually computed on
 ClipFeatures = Callable[[Sequence[np.ndarray]], np.ndarray]  # clips (F, H, W) uint8 -> (N, D) or (N, F, D)
@@ -109,13 +110,7 @@ def radimagenet(path: str | Path, device: str) -> Extractor:
     from torchvision.models import resnet50
 
     path = Path(path)
-    if not path.is_file():
-        raise UserError("does not exist", "Give RadImageNet's ResNet50.pt; see docs/evaluation.md", path)
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged archive can raise nearly anything
-        line = (str(error).strip().splitlines() or ["no details"])[0]
-        raise UserError(f"is not a file of weights ({line[:80]})", "Download it again", path) from None
+    found = load_torch(path, "Give RadImageNet's ResNet50.pt; see docs/evaluation.md")
     found = found.get("state_dict", found) if isinstance(found, dict) else {}
     weights = {}
     for key, value in found.items():

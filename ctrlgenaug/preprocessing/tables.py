@@ -28,10 +28,6 @@ MOST_ROWS, MOST_COLUMNS = 1_000_000, 1000
 MOST_EMPTY_ROWS = 10_000  # one after the other: what comes after them is a stray cell
 HEADER_WITHIN = 20  # rows above the one that names the columns: titles, dates, empty ones
 SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
-UNREADABLE = (
-    *(ValueError, KeyError, IndexError, OSError, SyntaxError, EOFError, AttributeError, TypeError),
-    zipfile.BadZipFile,
-)  # what openpyxl raises on a damaged workbook
 EXPORT = "Export it again, as .csv or .xlsx"
 
 
@@ -155,8 +151,10 @@ def _workbook(data: bytes, path: Path, sheet: str) -> dict[str, list[list[str]]]
             for name in ([sheet] if sheet else book.sheetnames)
             if hasattr(book[name], "reset_dimensions")  # chart sheets have no cells
         }
-    except UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except UserError:
+        raise
+    except Exception as error:  # a damaged workbook can raise nearly anything
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"is not a readable table ({reason})", EXPORT, path) from None
 
 

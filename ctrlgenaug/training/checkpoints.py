@@ -20,6 +20,7 @@ import torch
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path, fingerprint
 from ctrlgenaug.plain_data import read_json, write_json
+from ctrlgenaug.tensor_files import load_torch
 
 STATE_FILE = "training_state.pt"
 MANIFEST_FILE = "manifest.json"
@@ -94,11 +95,10 @@ def newest_whole(run_folder: str | Path, report: Callable[[str], None]) -> Path 
 def load_state(folder: str | Path) -> dict[str, Any]:
     """The training state of a checkpoint, on the CPU, loaded without running anything in it."""
     path = Path(folder) / STATE_FILE
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        reason = str(error).splitlines()[0]
-        raise UserError(f"cannot be loaded ({reason})", "Use an earlier checkpoint", path) from None
+    state = load_torch(path, "Use an earlier checkpoint", mmap=False)
+    if not isinstance(state, dict):
+        raise UserError("is no training state", "Use an earlier checkpoint", path)
+    return state
 
 
 def prune(run_folder: str | Path, keep: int) -> None:

@@ -108,7 +108,7 @@ def test_what_is_no_weights_is_one_line_without_bad_advice(tmp_path, kind, suffi
     with pytest.raises(UserError) as caught:
         read_tensors(file)
     message = str(caught.value)
-    assert message.startswith(f"{file}: ") and message.endswith("Copy or download it again.")
+    assert message.startswith(f"{file}: ") and message.endswith(("download it again.", "file itself there."))
     assert "\n" not in message and len(message) < len(str(file)) + 300
     for advice in ("weights_only", "allow_pickle", "add_safe_globals", "trust"):
         assert advice not in message

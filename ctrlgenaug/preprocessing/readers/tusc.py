@@ -38,6 +38,8 @@ DATA_SETS = ("image", "mask", "annot_id", "frame_num")
 
 # --- every frame, cropped to its nodule --------------------------------------------------------------------------
 
+MOST_FRAMES = 10_000_000  # far beyond any data set: a damaged length must not fill the memory
+
 
 @contextmanager
 def open_films(path: Path) -> Iterator[h5py.File]:
@@ -50,7 +52,7 @@ def open_films(path: Path) -> Iterator[h5py.File]:
             remedy = "Close it there, or set HDF5_USE_FILE_LOCKING=FALSE"
             raise UserError("is open in another program", remedy, path) from None
         raise UserError(f"is not a whole HDF5 file ({error})", "Download it again", path) from None
-    with films:
+    with films, _named(path):
         missing = [name for name in DATA_SETS if name not in films]
         if missing:
             raise UserError(
@@ -66,9 +68,21 @@ def open_films(path: Path) -> Iterator[h5py.File]:
                 path,
             )
         check_picture(path, *image.shape[1:])
-        if not len(image) == len(films["annot_id"]) == len(films["frame_num"]):
+        if not len(image) == films["annot_id"].size == films["frame_num"].size or len(image) > MOST_FRAMES:
             raise UserError("its data sets differ in length", "Download it again", path)
         yield films
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What the library raises where it reads in the midst of a damaged file, as a `UserError`."""
+    try:
+        yield
+    except (RuntimeError, KeyError, TypeError, OverflowError, MemoryError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(f"is damaged ({reason})", "Download it again", path) from None
 
 
 def _refuse_elsewhere(films: h5py.File, name: str, path: Path) -> None:
