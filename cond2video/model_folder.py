@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctrlgenaug.errors import UserError
+from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.folders import fingerprint_folder
 from ctrlgenaug.plain_data import read_json
 from ctrlgenaug.vae_folders import find_vae
@@ -113,7 +113,7 @@ def trained_with_text(path: str | Path) -> bool:
         try:
             config = OmegaConf.load(file)
         except (YAMLError, UnicodeDecodeError) as error:
-            reason = str(error).splitlines()[0]
+            reason = in_one_line(error)
             raise UserError(f"is not YAML ({reason})", "Mend or remove it", file) from None
         if isinstance(config, DictConfig) and config.get("caption_column"):
             return True

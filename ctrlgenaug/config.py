@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ctrlgenaug.errors import UserError
+from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.files import read_text, write_text
 
 Schema = TypeVar("Schema")
@@ -66,7 +66,7 @@ def _read(path: Path) -> DictConfig:
     except (
         Exception
     ) as error:  # YAML's own errors, and those of numbers, dates and depths that it does not expect
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise UserError(f"is not YAML ({reason})", "Mend the line", path) from None
     if not isinstance(content, DictConfig):
         raise UserError("is not a list of `key: value` lines", "See configs/ for examples", path)
@@ -84,7 +84,7 @@ def _override(config: DictConfig, schema: type, item: str) -> None:
         else:
             OmegaConf.update(config, key, None if text in ("null", "~") else text)
     except Exception as error:  # see `_read`
-        reason = " ".join(str(error).split())[:200]
+        reason = in_one_line(error)
         raise UserError(f"{item!r} cannot be read ({reason})", "Write e.g. learning_rate=1e-4") from None
 
 

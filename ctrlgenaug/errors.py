@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 
@@ -25,3 +26,13 @@ class UserError(Exception):
             for text in (self.problem, self.remedy)
             if text
         )
+
+
+def in_one_line(error: BaseException) -> str:
+    """What a library's error says, in a line of at most 200 characters, without its advice to read a file unsafely."""
+    text = " ".join(str(error).split())
+    if re.search(r"allow_pickle|weights_only|trust", text):
+        text = re.split(r"(?<=[.!?]) ", text)[0]
+    if re.search(r"allow_pickle|weights_only|trust", text):
+        text = "it holds more than plain data"
+    return text[:200] or type(error).__name__

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ctrlgenaug.errors import UserError
+from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.files import atomic_path, check_file, read_text, text_lines, write_text
 
 
@@ -116,7 +116,7 @@ def load_npy(
     except Exception as error:  # a damaged header is parsed as Python, and can raise nearly anything
         if isinstance(error, OSError) and error.errno:
             raise
-        reason = _in_one_line(error)
+        reason = in_one_line(error)
         raise UserError(
             f"is not a readable .npy array ({reason})", remedy or "Write it again", path
         ) from None
@@ -144,7 +144,3 @@ def _check_npy(path: str | Path, size: int) -> None:
         claimed = math.prod(shape) * dtype.itemsize
         if claimed != size - handle.tell():
             raise ValueError(f"it claims {claimed} bytes of numbers and has {size - handle.tell()}")
-
-
-def _in_one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

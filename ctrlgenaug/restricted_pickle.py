@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ctrlgenaug.errors import UserError
+from ctrlgenaug.errors import UserError, in_one_line
 
 # The official trajectories of a clip of 8 frames take 3.3 MB; reading takes some copies of this.
 LARGEST_PICKLE = 1 << 28
@@ -352,7 +352,7 @@ def load_restricted_pickle(path: str | Path) -> Any:
     except FileNotFoundError:
         raise UserError("does not exist", "Run the step that writes it first", path) from None
     except Exception as error:  # a damaged pickle can raise nearly anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise UserError(
             f"cannot be loaded safely ({reason})", "Write it again with this project", path
         ) from None

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from augment.classifiers import zoo
 from augment.classifiers.weights import read_weights
-from ctrlgenaug.errors import UserError
+from ctrlgenaug.errors import UserError, in_one_line
 
 
 class Classifier(nn.Module):
@@ -210,7 +210,7 @@ def _from_config(path: Path) -> dict[str, Any]:
         config = Config.fromfile(str(path))
         model = config.model.to_dict()
     except Exception as error:  # a config is a program: anything can go wrong in it
-        line = (str(error).splitlines() or ["no details"])[0]
+        line = in_one_line(error)
         raise UserError(f"is not a readable config with a model ({line})", "Mend it", path) from None
     _tidy(model)
     backbone = model["backbone"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ctrlgenaug.errors import UserError
+from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.tensor_files import load_torch
 
 I3D_FRAMES = 16  # the I3D network needs at least 9; 16 is what FVD is usually computed on
@@ -56,7 +56,7 @@ def load_torchscript(path: str | Path, sha256: str | None, device: str) -> tuple
     try:
         return torch.jit.load(str(path), map_location=device).eval(), found
     except RuntimeError as error:
-        line = str(error).strip().splitlines()[0]
+        line = in_one_line(error)
         raise UserError(f"is not a TorchScript file ({line})", "Download it again", path) from None
 
 

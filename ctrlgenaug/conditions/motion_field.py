@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ctrlgenaug.datasets import IMAGE_SIZE
-from ctrlgenaug.errors import UserError
+from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.plain_data import load_npy
 from ctrlgenaug.video import ENCODER_THREADS, write_mp4
 
@@ -84,10 +84,10 @@ def read_vectors(path: str | Path) -> list[np.ndarray]:
             stream.codec_context.options = {"flags2": "+export_mvs"}
             stream.codec_context.thread_count = 1
             return [_rows(frame.side_data.get("MOTION_VECTORS")) for frame in container.decode(stream)]
-    except (av.FFmpegError, IndexError) as error:
-        raise UserError(
-            f"cannot be read for its motion vectors ({error})", "Check that it is a video", path
-        ) from None
+    except Exception as error:  # besides its own errors, those of texts and tables in a damaged container
+        reason = in_one_line(error)
+        problem = f"cannot be read for its motion vectors ({reason})"
+        raise UserError(problem, "Check that it is a video", path) from None
 
 
 def read_by_mv_extractor(path: str | Path) -> list[np.ndarray]:

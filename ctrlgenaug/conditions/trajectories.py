@@ -238,7 +238,7 @@ def _is_pickle(path: Path) -> bool:
             handle.seek(0)
             np.lib.format.read_magic(handle)
             return np.lib.format.read_array_header_1_0(handle)[2].hasobject
-    except (OSError, ValueError):
+    except Exception:  # the header is parsed as Python; `load_npy` says what is wrong with it
         return False
 
 

@@ -58,23 +58,16 @@ class Series:
 def _header(path: Path) -> Any:
     """The tags that sort a file into its series; None if it is no DICOM file or holds no picture."""
     import pydicom
-    from pydicom.errors import InvalidDicomError
 
     try:
         with _quiet():
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(TAGS))
-    except (
-        InvalidDicomError,
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        KeyError,
-        NotImplementedError,
-    ):
+            for tag in TAGS:
+                header.get(tag)  # values are decoded when they are asked for: a damaged one must be met here
+            int(header.Rows), int(header.Columns)
+    except Exception:  # a file that is no DICOM or a damaged one can raise nearly anything
         return None
-    return header if "Rows" in header and "Columns" in header else None
+    return header
 
 
 class _quiet:
@@ -198,6 +191,9 @@ def read_series(files: Sequence[Path]) -> tuple[Volume | np.ndarray, Box | None]
                 check_memory("", len(planes) * plane.nbytes)
         except UserError as error:
             raise UserError(f"file {number} of {len(files)} {error.problem}", error.remedy) from None
+        except Exception as error:  # a damaged value is met where it is asked for
+            problem = f"file {number} of {len(files)} is damaged ({type(error).__name__})"
+            raise UserError(problem, REMEDY) from None
     if len({plane.shape for plane in planes}) > 1:
         raise UserError("holds slices of different sizes", "Export the series again")
     known = [place for place in places if place is not None]
@@ -208,7 +204,6 @@ def read_series(files: Sequence[Path]) -> tuple[Volume | np.ndarray, Box | None]
 
 def _opened(path: Path) -> Any:
     import pydicom
-    from pydicom.errors import InvalidDicomError
 
     size = check_file(path, REMEDY)
     try:
@@ -221,7 +216,7 @@ def _opened(path: Path) -> Any:
             samples = 2
         each = rows * columns * samples * _integer(data, "BitsAllocated", 8) // 8
         packed = data.file_meta.TransferSyntaxUID.is_compressed
-    except (InvalidDicomError, OSError, EOFError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except Exception as error:  # see `_header`
         raise UserError(f"is not a readable DICOM file ({type(error).__name__})", REMEDY) from None
     check_picture("", rows, columns)
     check_claim("", each * frames, size, packed=packed)

@@ -10,7 +10,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from ctrlgenaug.errors import UserError
+from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.files import check_file
 from ctrlgenaug.preprocessing.deflate import Errors, unpack_gzip
 from ctrlgenaug.preprocessing.raw_files import check_claim
@@ -95,7 +95,7 @@ def read_volume(path: str | Path, *, allow_constant: bool = False, not_finite: f
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+    return in_one_line(error)
 
 
 def _image_class(head: bytes, path: Path) -> type[nibabel.Nifti1Image]:

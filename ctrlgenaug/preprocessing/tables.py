@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctrlgenaug.errors import UserError
+from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.files import check_file
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def _workbook(data: bytes, path: Path, sheet: str) -> dict[str, list[list[str]]]
     except UserError:
         raise
     except Exception as error:  # a damaged workbook can raise nearly anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise UserError(f"is not a readable table ({reason})", EXPORT, path) from None
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ctrlgenaug import steps
 from ctrlgenaug.config import load_config, save_config, to_yaml
-from ctrlgenaug.errors import UserError
+from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.training.config import TrainingConfig
 from ctrlgenaug.training.export import CONFIG_FILE, export_model, model_in
 from ctrlgenaug.training.processes import (
@@ -109,7 +109,7 @@ def told_once() -> Iterator[None]:
         if not lost_connection(error):
             raise
         raise UserError(
-            f"another process of this training is gone ({str(error).strip().splitlines()[0][:200]})",
+            f"another process of this training is gone ({in_one_line(error)})",
             "The same command on all machines continues from the newest checkpoint",
         ) from None
 

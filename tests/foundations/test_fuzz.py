@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.mark.parametrize(
     ("rounds", "seed"),
-    [(12, 0), pytest.param(400, 1, marks=pytest.mark.slow), pytest.param(400, 2, marks=pytest.mark.slow)],
+    [(16, 0), pytest.param(400, 1, marks=pytest.mark.slow), pytest.param(400, 2, marks=pytest.mark.slow)],
 )
 def test_only_one_line_errors_come_out_of_the_loaders(tmp_path, rounds, seed):
     command = [

@@ -19,7 +19,7 @@ import numpy as np
 
 from ctrlgenaug import datasets, steps
 from ctrlgenaug.datasets import SPLITS
-from ctrlgenaug.errors import UserError
+from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.files import check_file
 from ctrlgenaug.folders import exclusive
 from ctrlgenaug.plain_data import read_jsonl, write_jsonl
@@ -81,7 +81,7 @@ def _named(path: Path) -> Iterator[None]:
     except (RuntimeError, KeyError, TypeError, OverflowError, MemoryError, OSError) as error:
         if isinstance(error, OSError) and error.errno:
             raise
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_one_line(error)
         raise UserError(f"is damaged ({reason})", "Download it again", path) from None
 
 
