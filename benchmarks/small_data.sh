@@ -20,10 +20,9 @@ cd "${1:-small_data_run}"
 run() {
     local name=$1 patients=$2 seed
     shift 2
-    "$python" "$ROOT/benchmarks/thin.py" --data_name MosMed --keep "CT-0=$patients,CT-1=$patients,CT-234=$patients"
     for seed in ${SEEDS:-0 1 2}; do
         "$python" "$ROOT/train_classifier.py" --classifier tiny --input_size 64 --validation_fraction 0 --patience 0 \
-            --epochs 1000 --max_steps 500 --seed "$seed" --output_dir "runs/$name/seed_$seed" "$@"
+            --patients "CT-0=$patients,CT-1=$patients,CT-234=$patients" --steps 500 --seed "$seed" --output_dir "runs/$name/seed_$seed" "$@"
     done
 }
 

@@ -355,3 +355,32 @@ def test_killed_and_started_again_gives_the_same_table(tmp_path, repository):
         ("joint_filtered", [0, 1]),
         ("pretrain_finetune_filtered", [0, 1]),
     ]
+
+
+@pytest.mark.slow
+def test_the_whole_comparison_on_phantoms(tmp_path, repository):
+    """From drawn patients over generator and filter to the table of arms, and once more without doing it again."""
+    environment = {**os.environ, "CTRLGENAUG_ENV": "active", "OMP_NUM_THREADS": "1"}
+    command = [
+        "bash",
+        str(repository / "reproduce.sh"),
+        "--phantoms",
+        "--quick",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    rows = {row["arm"]: row for row in json.loads((tmp_path / "out/rare_2/table.json").read_text())}
+    assert {"baseline", "focal", "joint", "joint_semantic", "joint_filtered", BEST_RIVAL, "real_x2"} == set(
+        rows
+    )
+    assert all(row["seeds"] == [0, 1] for row in rows.values())
+    assert rows["baseline"]["rare_class"] == "CT-1" and rows["real_x2"]["patients"]["CT-1"] == 4
+    assert rows["joint"]["clips"]["synthetic"]["CT-1"] > 0 and rows["joint"]["verdict"]
+    assert rows["baseline"]["agreement"]["unfiltered"]["CT-1"]["count"] == 4
+    assert (tmp_path / "out/rare_2/gains.png").is_file()
+    again = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (
+        again.returncode == 0 and again.stdout.count("was finished already") == 15
+    )  # 14 arms and the filter's

@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# reproduce.sh --phantoms: from drawn patients to the table of arms, each step by the script a user would call.
+#
+#   bash reproduce.sh --phantoms                        a rare class of 6 patients: hours on 2 cores
+#   bash reproduce.sh --phantoms --quick                the same chain in minutes, too short to learn anything
+#   bash reproduce.sh --phantoms --rare "6 12 30"       several sizes of the rare class, one after the other
+#   bash reproduce.sh --phantoms --no_base              a generator that never saw anything but the labelled clips
+#   --seeds "0 1 2 3 4"   of the classifiers            --arms all         see bash reproduce.sh MosMed --help
+#   --wanted 60           synthetic clips a class       --out FOLDER       (default: phantom_comparison[_quick])
+#
+# FOLDER/rare_N/table.md and gains.png show the arms. The same command again continues.
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+quick= rare= seeds= arms=all wanted= out= base=1
+while [ $# -gt 0 ]; do
+    case $1 in
+        --quick) quick=1; shift ;;
+        --no_base) base=; shift ;;
+        --rare) rare=${2:?--rare needs numbers}; shift 2 ;;
+        --seeds) seeds=${2:?--seeds needs numbers}; shift 2 ;;
+        --arms) arms=${2:?--arms needs names}; shift 2 ;;
+        --wanted) wanted=${2:?--wanted needs a number}; shift 2 ;;
+        --out) out=${2:?--out needs a folder}; shift 2 ;;
+        -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+        *) echo "error: unknown option $1. See bash reproduce.sh --phantoms --help." >&2; exit 2 ;;
+    esac
+done
+out=${out:-phantom_comparison${quick:+_quick}}
+source "$ROOT/scripts/environment.sh"
+prepare_environment
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
+
+# What --quick makes smaller: two patients of the rare class, a generator of a few steps, two arms of a few steps.
+if [ -n "$quick" ]; then
+    patients=12 others=6 rare=${rare:-2} seeds=${seeds:-0 1} wanted=${wanted:-4} inference_steps=2 steps=12
+    vae=(max_train_steps=4) ldm=(max_train_steps=4) sequence=(max_train_steps=2) filter_steps=20
+    [ "$arms" != all ] || arms="focal joint joint_semantic joint_filtered joint_filtered_best_rival real_x2"
+    base= # its training is what takes hours
+else
+    patients=150 others=30 rare=${rare:-6} seeds=${seeds:-0 1 2 3 4} wanted=${wanted:-60} inference_steps=25 steps=300
+    vae=() ldm=() sequence=() filter_steps=300
+fi
+mkdir -p "$out"
+cd "$out"
+
+# step TITLE COMMAND...: says what it does, and on failure what to do.
+step() {
+    local title=$1
+    shift
+    printf '\n== %s ==\n' "$title"
+    "$@" || { printf '\nerror: the step "%s" failed, see above. The same command again continues here.\n' "$title" >&2; exit 1; }
+}
+within() { (cd "$1" && "${@:2}"); }
+
+# generator FOLDER: from the patients in FOLDER/MosMedData to FOLDER's model and synthetic clips.
+generator() {
+    step "image priors" within "$1" "$PYTHON" "$ROOT/extract_image_priors.py" --data_dir MosMedData/MosMed_data --split train \
+        --medsam_checkpoint "$PWD/weights/medsam" --dtype float16
+    step "motion fields" within "$1" "$PYTHON" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir MosMedData/MosMed_volume --split train
+    ln -sfn "$PWD/weights" "$1/weights" # where the configs look for it
+    step "VAE" within "$1" bash "$ROOT/vae_train.sh" "$ROOT/configs/demo/vae.yaml" "${vae[@]}"
+    step "LDM" within "$1" bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" "${ldm[@]}"
+    step "sequence LDM" within "$1" bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" "${sequence[@]}"
+    step "synthetic clips" within "$1" "$PYTHON" "$ROOT/generate.py" --sequence_model_path sequence_model_MosMed \
+        --user_defined_conditions image motion --predifined_sampled_num "$wanted" --scheduler unipc \
+        --num_inference_steps "$inference_steps" --guidance_scale 1 --noise own
+    step "VAE-Seq" within "$1" "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path sequence_model_MosMed \
+        --synthetic_dir sequence_model_MosMed/cond_im_synthesis_mp4
+}
+
+# compare NUMBER: a generator of NUMBER patients of the rare class, the filter, and the arms.
+compare() {
+    local few="CT-0=$others,CT-1=$1,CT-234=$others" made=rare_$1/generator levels
+    local synthetic=$made/sequence_model_MosMed/cond_im_synthesis_mp4
+    mkdir -p "$made"
+    step "the generator's patients: $few" "$PYTHON" -m augment.comparison.few_patients --patients "$few" --out "$made/MosMedData"
+    generator "$made"
+    step "classifier of real clips, for the filter" "$PYTHON" "$ROOT/train_classifier.py" "${classifier[@]}" --steps "$filter_steps" \
+        --patients "$few" --class_weights --validation_fraction 0 --seed 100 --output_dir "$made/filter_classifier"
+    for levels in semantic "semantic within between"; do
+        # shellcheck disable=SC2086
+        step "noise filter: $levels" "$PYTHON" "$ROOT/noisy_data_filter.py" --synthetic_dir "$synthetic" \
+            --save_base "$made/${levels// /_}" --vae_path "$made/sequence_model_MosMed" \
+            --classifier_checkpoint "$made/filter_classifier/classifier.pth" --levels $levels --thresholds per_class \
+            --keep_at_least 2 --device cpu
+    done
+    step "arms" "$PYTHON" -m augment.comparison MosMed "${classifier[@]/#--classifier/--classifiers}" --steps "$steps" \
+        --patients "$few" --seeds "$seeds" --arms "$arms" --output "rare_$1" \
+        --synthetic "$synthetic" --semantic "$made/semantic" --filtered "$made/semantic_within_between"
+}
+
+mkdir -p MosMedData
+step "phantom patients" "$PYTHON" -m ctrlgenaug.phantom --data_name MosMed --in_plane 256 --slices 20,24 --seed 11 \
+    --class_counts "CT-0=$patients,CT-1=$patients,CT-3=$patients" --out MosMedData
+step "slices" within MosMedData "$PYTHON" "$ROOT/MosMedData/extract_all_slices.py" --in_plane 256
+step "clips" within MosMedData "$PYTHON" "$ROOT/MosMedData/sample_sequences.py" --max_clips 1
+step "stand-in weights" "$PYTHON" -m augment.demo.weights --out weights
+
+classifier=(--classifier tiny --input_size 32 --device cpu)
+for number in $rare; do
+    compare "$number"
+done
+for number in $rare; do
+    echo "rare class of $number patients: $PWD/rare_$number/table.md"
+done
