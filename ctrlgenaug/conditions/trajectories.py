@@ -178,18 +178,21 @@ def save_tracks(path: str | Path, tracks: np.ndarray) -> None:
 def save_official(path: str | Path, tracks: np.ndarray) -> None:
     """Writes the official code's file: a dict, pickled in a .npy (``np.load(path, allow_pickle=True).item()``).
 
-    ``traj32`` (F*1024, 9+F-1, 3) int64 and ``mask32`` (F*1024, 9+F-1) bool: column 0 the point, 1 to 8 its neighbours
-    in the same frame (3 x 3 without the middle, row by row; masked outside the grid; the model never uses them), then
-    the other points of its trajectory.
+    ``traj32`` (F*1024, 9+F-1, 3) int64 and ``mask32`` (F*1024, 9+F-1) bool, torch tensors both: column 0 the point, 1
+    to 8 its neighbours in the same frame (3 x 3 without the middle, row by row; masked outside the grid; the model
+    never uses them), then the other points of its trajectory.
     """
+    import torch  # here: who extracts motion does without it
+
     points, mask = coordinates(expand(tracks))
     around = np.array([(0, dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx])
     neighbours = points[:, :1].astype(np.int64) + around  # (F*1024, 8, 3)
     inside = ((neighbours[..., 1:] >= 0) & (neighbours[..., 1:] < GRID)).all(-1)
     neighbours[~inside] = 0
+    with_neighbours = np.concatenate([points[:, :1], neighbours, points[:, 1:]], axis=1).astype(np.int64)
     value = {
-        "traj32": np.concatenate([points[:, :1], neighbours, points[:, 1:]], axis=1).astype(np.int64),
-        "mask32": np.concatenate([mask[:, :1], inside, mask[:, 1:]], axis=1),
+        "traj32": torch.from_numpy(with_neighbours),
+        "mask32": torch.from_numpy(np.concatenate([mask[:, :1], inside, mask[:, 1:]], axis=1)),
     }
     with atomic_path(path) as temporary, temporary.open("wb") as handle:
         np.save(handle, np.array(value, dtype=object), allow_pickle=True)

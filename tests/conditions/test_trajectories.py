@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -157,8 +158,9 @@ def test_the_official_format_goes_out_and_comes_back(tmp_path):
     path = tmp_path / "clip.npy"
     save_official(path, track(field, 9))
     held = np.load(path, allow_pickle=True).item()
-    assert held["traj32"].shape == (8192, 16, 3) and held["traj32"].dtype == np.int64
-    assert held["mask32"].shape == (8192, 16) and held["mask32"].dtype == bool
+    assert held["traj32"].unsqueeze(0).shape == (1, 8192, 16, 3) and held["traj32"].dtype == torch.int64
+    assert torch.stack([held["mask32"]]).shape == (1, 8192, 16) and held["mask32"].dtype == torch.bool
+    held = {name: tensor.numpy() for name, tensor in held.items()}
     points, mask = coordinates(link(field, 9))
     assert (held["traj32"][:, 0] == points[:, 0]).all() and (held["traj32"][:, 9:] == points[:, 1:]).all()
     assert held["mask32"][:, 1:9].sum(1).reshape(8, 32, 32)[3, 0].tolist() == [3, *[5] * 30, 3]
