@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ctrlgenaug import steps
 from ctrlgenaug.training.export import export_run
+from ctrlgenaug.training.official_export import write_officially
 
 
 def main() -> int:
@@ -19,8 +20,15 @@ def main() -> int:
     parser.add_argument(
         "--no_ema", action="store_true", help="the trained weights even where an average was kept"
     )
+    parser.add_argument(
+        "--official_format",
+        action="store_true",
+        help="as the published code loads it: .bin weights, its config fields (this project loads it, too)",
+    )
     arguments = parser.parse_args()
     made = export_run(arguments.run, arguments.out, arguments.checkpoint, use_average=not arguments.no_ema)
+    if arguments.official_format:
+        write_officially(made)
     print(f"exported to {made}. Next: the training or generation step that takes this folder")
     return 0
 

@@ -208,7 +208,7 @@ def _tracks(change):
 
 BAD_FILES = {
     "missing": (None, "does not exist"),
-    "empty": (b"", "not a readable .npy"),
+    "empty": (b"", "is empty"),
     "noise": (b"\x00\x01\x02" * 99, "not a readable .npy"),
     "malicious pickle": (pickle.dumps({"traj32": Malicious()}), "not allowed"),
     "truncated pickle": (pickle.dumps(_official())[:5000], "cannot be loaded safely"),

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pickle
+import shutil
 
 import diffusers
 import pytest
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from cond2img.models import AutoencoderKL, UNet2DMultiConditionModel, load_vae
 from cond2video.models import UNet3DMultiConditionModel
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.training.official_export import write_officially
 
 # The three lines of the method's README in an otherwise plain config; block types as the image model has them.
 HAND_EDITED = {"self_attn_mode": "SAM", "insert_strategy": "concat", "motion_condition": True}
@@ -256,6 +258,30 @@ def test_weights_of_several_gpus(tmp_path):
     write(tmp_path, unet_config("UNet2DMultiConditionModel"), weights)
     loaded = UNet2DMultiConditionModel.from_pretrained_2d(tmp_path)
     assert same(loaded.state_dict(), official_weights("unet2d"))
+
+
+def test_the_official_format_has_what_the_published_code_asks_for_and_loads_here(tmp_path):
+    official(tmp_path / "unet", "unet2d", **HAND_EDITED)
+    official(tmp_path / "unet3d", "unet3d")
+    load_vae(write(tmp_path / "source", vae_config(), official_weights("vae"))).save_pretrained(
+        tmp_path / "vae"
+    )
+    shutil.rmtree(tmp_path / "source")
+    assert [folder.name for folder in write_officially(tmp_path)] == ["unet", "unet3d", "vae"]
+    assert not list(tmp_path.rglob("*.safetensors"))
+    for name, strategy in (("unet", None), ("unet3d", "concat")):
+        config = json.loads((tmp_path / name / "config.json").read_text())
+        assert (config["image_condition"], config["image_encode"]) == (True, "MedSAM")
+        assert config["insert_strategy"] == strategy and ("self_attn_mode" in config) == (name == "unet3d")
+    weights = torch.load(tmp_path / "vae/diffusion_pytorch_model.bin", weights_only=True)
+    assert weights.keys() == {*official_weights("vae"), "vae_loss.logvar"}
+    image = UNet2DMultiConditionModel.from_pretrained_2d(tmp_path, "unet", load_trained=True)
+    assert same(image.state_dict(), official_weights("unet2d"))
+    sequence = UNet3DMultiConditionModel.from_trained_3d(tmp_path)
+    assert same(sequence.state_dict(), official_weights("unet3d"))
+    assert load_vae(tmp_path).config.in_channels == 1
+    with pytest.raises(UserError, match="holds no model"):
+        write_officially(tmp_path / "unet" / "nothing")
 
 
 class Refused:
