@@ -83,10 +83,12 @@ def _locked(path: Path) -> Iterator[None]:
             held = _try_lock(descriptor, path)
             if held and not _still_there(descriptor, path):
                 continue  # the run that held it removed it in between
-            yield
-            if held:
-                with contextlib.suppress(OSError):
-                    path.unlink()  # before the lock is given up, so that nobody else's is removed
+            try:
+                yield
+            finally:
+                if held:
+                    with contextlib.suppress(OSError):
+                        path.unlink()  # before the lock is given up, so that nobody else's is removed
             return
         finally:
             os.close(descriptor)

@@ -88,14 +88,10 @@ def read_volume(path: str | Path, *, allow_constant: bool = False, not_finite: f
         image = image_class.from_bytes(data)
         voxels = np.asanyarray(image.dataobj).reshape(shape, order="F")
     except (ImageFileError, HeaderDataError) as error:
-        raise UserError(f"is not a NIfTI volume ({_first_line(error)})", CONVERT, path) from None
+        raise UserError(f"is not a NIfTI volume ({in_one_line(error)})", CONVERT, path) from None
     except (EOFError, OSError, ValueError, TypeError, OverflowError, *Errors) as error:
-        raise UserError(f"is damaged or truncated ({_first_line(error)})", "Copy it again", path) from None
+        raise UserError(f"is damaged or truncated ({in_one_line(error)})", "Copy it again", path) from None
     return Volume(_checked(voxels, path, allow_constant, not_finite), np.asarray(image.affine, np.float64))
-
-
-def _first_line(error: Exception) -> str:
-    return in_one_line(error)
 
 
 def _image_class(head: bytes, path: Path) -> type[nibabel.Nifti1Image]:

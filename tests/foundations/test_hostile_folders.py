@@ -38,6 +38,12 @@ def test_only_a_running_run_is_another_run(tmp_path):
     assert not is_held(tmp_path) and os.listdir(tmp_path) == ["elsewhere"]
 
 
+def test_the_lock_goes_with_a_run_that_fails(tmp_path):
+    with pytest.raises(UserError, match="mine"), exclusive(tmp_path):
+        raise UserError("mine")
+    assert os.listdir(tmp_path) == ["elsewhere"]
+
+
 def test_many_runs_in_turn_never_share_the_folder(tmp_path):
     """The lock file goes with its run; a run that opened it before must not hold a file that is nobody's."""
     code = """
