@@ -8,7 +8,7 @@ import os
 from augment.generation import arguments, plan
 from cond2img.guidance import Guidance
 from cond2img.sampling import BATCH_NORMS, DTYPES, NOISES, SOLVERS, SPACINGS, Sampling
-from ctrlgenaug import datasets, steps
+from ctrlgenaug import cluster, datasets, steps
 from ctrlgenaug.arguments import number_from_0, positive_int, seed_number
 from ctrlgenaug.errors import UserError
 
@@ -195,6 +195,7 @@ def add_running(parser: argparse.ArgumentParser) -> None:
         "--shard",
         help="i/n: this machine's share; slurm: the place in a job array; slurm/n: the same, of n shares",
     )
+    cluster.add_option(running)
     running.add_argument("--output_dir", help="(default: FOLDER/cond_{first letters}_synthesis_mp4)")
     running.add_argument("--lossless", action="store_true", help="keep every grey value (larger files)")
 

@@ -6,19 +6,19 @@ import argparse
 import errno
 import io
 import logging
-import multiprocessing
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from ctrlgenaug import cluster
 from ctrlgenaug.arguments import whole_number
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import is_disk_full, printable
-from ctrlgenaug.processes import default_workers, start_worker
+from ctrlgenaug.leases import LeaseResult, Reports, work_through
+from ctrlgenaug.processes import default_workers
 from ctrlgenaug.progress import progress, say
 
 PACKAGES = ("ctrlgenaug", "cond2img", "cond2video", "augment")
@@ -138,6 +138,8 @@ def for_each_case(
         unit: what a case is called in the progress bar.
         on_result: called in this process with each return value as it comes, e.g. to note it for resuming.
 
+    A worker that dies costs its own case alone, if that kills it a second time.
+
     Raises:
         UserError: with ``strict``, the first failure.
         OSError: a full disk, always: no later case could be written either.
@@ -146,39 +148,75 @@ def for_each_case(
     jobs = dict(zip(cases, arguments, strict=True))
     bar = progress(total=len(jobs), description=description, unit=unit)
 
-    def settle(case: str, compute: Callable[[], Any]) -> None:
+    def done(case: str, value: Any) -> None:
         try:
-            outcome.results[case] = compute()
+            outcome.results[case] = value
             if on_result is not None:
-                on_result(outcome.results[case])
+                on_result(value)
         except Exception as error:
-            if is_disk_full(error):
-                raise
-            if strict:
-                raise (
-                    error if isinstance(error, UserError) else UserError(describe(error), path=case)
-                ) from error
-            outcome.failures[case] = describe(error)
-            say(f"skipped {case}: {describe(error)}")
+            failed(case, error)
+        else:
+            bar.update()
+
+    def failed(case: str, error: Exception | str) -> None:
+        if isinstance(error, Exception) and is_disk_full(error):
+            raise error
+        reason = describe(error) if isinstance(error, Exception) else error
+        if strict:
+            raise error if isinstance(error, UserError) else UserError(reason, path=case)
+        outcome.failures[case] = reason
+        say(f"skipped {case}: {reason}")
         bar.update()
 
     with bar:
-        if num_workers <= 1 or len(jobs) <= 1:
+        if (num_workers <= 1 and cluster.chosen() is None) or len(jobs) <= 1:
             for case, args in jobs.items():
-                settle(case, lambda args=args: worker(*args))
+                try:
+                    value = worker(*args)
+                except Exception as error:
+                    failed(case, error)
+                else:
+                    done(case, value)
         else:
-            # spawn: a forked child inherits the locks of OpenCV's and torch's threads and can hang on them
-            pool = ProcessPoolExecutor(
-                min(num_workers, len(jobs)), multiprocessing.get_context("spawn"), initializer=start_worker
+            devices = ["cpu"] * max(1, min(num_workers, len(jobs)))
+            reports = Reports(
+                lambda job, value, _: done(job[0], value), lambda job, error: failed(job[0], error), note
             )
-            try:
-                futures = {pool.submit(worker, *args): case for case, args in jobs.items()}
-                for future in as_completed(futures):
-                    settle(futures[future], future.result)
-            finally:
-                pool.shutdown(cancel_futures=True)
+            executor = cluster.executor(_CaseTool, {"worker": worker}, devices, note)
+            work_through(executor, list(jobs.items()), reports)
     outcome.results = {case: outcome.results[case] for case in jobs if case in outcome.results}
     return outcome
+
+
+def note(text: str) -> None:
+    """A remark above the progress bar."""
+    say(f"note: {text}")
+
+
+class _CaseTool:
+    """A worker's tool: calls a function for each case of a lease."""
+
+    def __init__(self, device: str, worker: Callable[..., Any]) -> None:
+        self.worker = worker
+
+    def __call__(self, lease: Sequence[tuple[int, tuple[str, tuple[Any, ...]]]]) -> LeaseResult:
+        result = LeaseResult()
+        for number, (_, args) in lease:
+            try:
+                result.done[number] = self.worker(*args)
+            except Exception as error:
+                result.refused[number] = _portable(error)
+        return result
+
+
+def _portable(error: Exception) -> Exception | str:
+    """An error as another process can have it: one of ours as it is, a full disk as such, any other as a line."""
+    if isinstance(error, UserError):
+        return error
+    if is_disk_full(error):
+        where = getattr(error, "filename", None)
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), where and str(where))
+    return describe(error)
 
 
 def add_batch_options(parser: argparse.ArgumentParser, *, workers: bool = True) -> None:
@@ -191,6 +229,7 @@ def add_batch_options(parser: argparse.ArgumentParser, *, workers: bool = True) 
             default=default_workers(),
             help="processes side by side (default: %(default)s); the output does not depend on it",
         )
+        cluster.add_option(group)
     group.add_argument(
         "--strict", action="store_true", help="stop at the first bad case instead of skipping it"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ import numpy as np
 
 from augment.generation.plan import Sample
 from augment.generation.synthesis_folder import Part, SynthesisFolder
-from augment.generation.workers import Factory, Pool, Reports
+from augment.generation.workers import ClipMaker, Synthesiser
+from ctrlgenaug import cluster
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.leases import Reports, work_through
 from ctrlgenaug.progress import progress, say
 from ctrlgenaug.steps import Outcome
 from ctrlgenaug.video import read_video
@@ -27,22 +29,24 @@ class Work:
     """How the samples are made.
 
     Attributes:
-        factory: see `augment.generation.workers.Pool`.
-        arguments: the factory's keyword arguments.
+        synthesiser: makes a `Synthesiser` in a worker, called as ``synthesiser(device=..., **arguments)``.
+        arguments: its other keyword arguments.
         devices: one entry a worker.
         batch_size: samples of a lease.
+        folders: what every machine of a cluster must see, besides the synthesis folder.
         shard: (index from 1, count), for separate journals.
         settings: what the frames depend on besides the sample; written to ``settings.json`` and every manifest row.
         lossless: see `ctrlgenaug.video.write_mp4`.
     """
 
-    factory: Factory
+    synthesiser: Callable[..., Synthesiser]
     arguments: dict[str, Any]
     devices: Sequence[str]
     batch_size: int = 1
     shard: tuple[int, int] = (1, 1)
     settings: Mapping[str, Any] = field(default_factory=dict)
     lossless: bool = False
+    folders: Sequence[str] = ()
 
 
 def fill_folder(samples: Sequence[Sample], folder: SynthesisFolder, work: Work) -> Outcome:
@@ -73,12 +77,17 @@ def fill_folder(samples: Sequence[Sample], folder: SynthesisFolder, work: Work) 
 def _synthesise(missing: Sequence[Sample], part: Part, work: Work, outcome: Outcome) -> None:
     with progress(total=len(missing), description="synthesis", unit="clip", smoothing=0.1) as bar:
 
-        def done(sample: Sample, device: str, seconds: float) -> None:
-            part.add(sample, device, seconds)
+        def done(sample: Sample, seconds: float | None, device: str) -> None:
+            if seconds is not None:
+                part.add(sample, device, seconds)
             outcome.counts["made"] += 1
             bar.update()
 
-        def failed(sample: Sample, reason: str) -> None:
+        def failed(sample: Sample, reason: str | OSError) -> None:
+            if isinstance(reason, OSError):  # a full disk: no other sample could be written either
+                raise UserError(
+                    "the disk is full", "Free some space and run the same command again", part.folder.path
+                )
             outcome.failures[sample.file_name] = reason
             say(f"skipped {sample.file_name}: {reason}")
             bar.update()
@@ -86,15 +95,17 @@ def _synthesise(missing: Sequence[Sample], part: Part, work: Work, outcome: Outc
         def note(text: str) -> None:
             say(f"note: {text}")
 
-        Pool(
-            work.factory,
-            work.arguments,
-            work.devices,
-            work.batch_size,
-            part.folder.path,
-            part.scratch,
-            lossless=work.lossless,
-        ).run(missing, Reports(done, failed, note))
+        tool = {
+            "synthesiser": work.synthesiser,
+            "arguments": work.arguments,
+            "folder": str(part.folder.path),
+            "scratch": str(part.scratch),
+            "lossless": work.lossless,
+        }
+        executor = cluster.executor(
+            ClipMaker, tool, work.devices[: len(missing)], note, [part.scratch, *work.folders]
+        )
+        work_through(executor, missing, Reports(done, failed, note), work.batch_size)
 
 
 def draw_contact_sheets(folder: SynthesisFolder, samples: Sequence[Sample]) -> list[Path]:

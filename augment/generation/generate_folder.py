@@ -20,6 +20,7 @@ from augment.generation.synthesis_folder import SynthesisFolder
 from augment.generation.workers import Synthesiser
 from cond2img.sampling import Sampling
 from cond2video.model_folder import ModelFolder, find_model_folder, trained_with_text
+from ctrlgenaug import cluster
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.steps import Outcome
@@ -128,7 +129,10 @@ def generate_folder(
     }
     own = take_shard(samples, *shard)
     devices = _places(request, model, len(own))
-    work = Work(load_synthesiser, arguments, devices, request.batch_size, shard, settings, request.lossless)
+    # on a CPU samples go through the model one at a time: smaller leases are reported sooner
+    batch_size = 1 if set(devices) == {"cpu"} else request.batch_size
+    folders = [arguments["home"], arguments["model_path"]]
+    work = Work(load_synthesiser, arguments, devices, batch_size, shard, settings, request.lossless, folders)
     outcome = fill_folder(own, folder, work)
     draw_contact_sheets(folder, samples)
     return outcome, folder.path
@@ -157,6 +161,8 @@ def _with_text(request: Request, spec: DatasetSpec) -> tuple[str, ...]:
 
 def _places(request: Request, model: ModelFolder, samples: int) -> list[str]:
     """A device name for each worker process."""
+    if cluster.chosen() is not None:
+        return _cluster_places(request, samples)
     devices = list(request.devices)
     if not devices:
         import torch  # takes seconds, and only this question needs it
@@ -174,6 +180,14 @@ def _places(request: Request, model: ModelFolder, samples: int) -> list[str]:
         for device in devices:
             places += [device] * (1 if device != "cpu" else _cpu_workers(model.weight_bytes()))
     return places[: max(1, samples)]
+
+
+def _cluster_places(request: Request, samples: int) -> list[str]:
+    """A device name for each worker on a cluster: its GPUs, else its processors, or as many as are asked for."""
+    there = cluster.connect(cluster.chosen()).cluster_resources()
+    kind = request.devices[0] if request.devices else ("cuda:0" if there.get("GPU") else "cpu")
+    number = request.num_workers or int(there.get("CPU" if kind == "cpu" else "GPU", 1))
+    return [kind] * max(1, min(samples, number))
 
 
 def _cpu_workers(weight_bytes: int) -> int:

@@ -5,10 +5,11 @@ import json
 import pytest
 import stand_in
 
-from augment.generation import fill_folder, workers
+from augment.generation import fill_folder
 from augment.generation.plan import Sample
 from augment.generation.synthesis_folder import SynthesisFolder
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.leases import Backlog
 from ctrlgenaug.video import read_video
 
 
@@ -162,7 +163,7 @@ def test_contact_sheets_show_each_class(fill):
 
 
 def test_backlog_lends_what_failed_alone_and_gives_up_after_two():
-    backlog = workers.Backlog(["s0", "s1", "s2"])
+    backlog = Backlog(["s0", "s1", "s2"])
     assert backlog.lease(2) == [0, 1]
     assert backlog.failed([0, 1]) == []
     assert backlog.lease(2) == [0]
