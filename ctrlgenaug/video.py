@@ -1,7 +1,7 @@
 """Clips in and out: raw I420 AVI for the real ones, H.264 MP4 for the synthetic ones.
 
-Frames are grey, (F, H, W) uint8, in [0, 255]. ffmpeg writes both formats: OpenCV's own I420 writer goes through BGR and
-shifts the chroma planes, which darkens grey values by 2 on average.
+Frames are grey, (F, H, W) uint8, in [0, 255]. The AVI is written as ffmpeg would: OpenCV's own I420 writer goes
+through BGR and shifts the chroma planes, which darkens grey values by 2 on average.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 
+from ctrlgenaug.avi import grey_avi
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path, check_file
 from ctrlgenaug.preprocessing.raw_files import check_picture
@@ -59,8 +60,14 @@ def _encode(path: str | Path, frames: np.ndarray, codec: Sequence[str], *, rgb: 
 
 
 def write_avi(path: str | Path, frames: np.ndarray) -> None:
-    """Writes (F, H, W) uint8 frames as raw I420 AVI at 2.5 frames/s, whole or not at all (method, section 3)."""
-    _encode(path, frames, ("-c:v", "rawvideo", "-pix_fmt", "yuv420p", "-vtag", "I420"))
+    """Writes (F, H, W) uint8 frames as raw I420 AVI at 2.5 frames/s, whole or not at all (method, section 3).
+
+    Raises:
+        ValueError: no such frames, odd H or W, or a file of 1 GB or more.
+    """
+    content = grey_avi(_checked(frames))
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_mp4(

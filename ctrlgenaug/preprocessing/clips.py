@@ -14,6 +14,7 @@ import numpy as np
 
 from ctrlgenaug import steps
 from ctrlgenaug.arguments import whole_number
+from ctrlgenaug.avi import grey_avi
 from ctrlgenaug.datasets import IMAGE_SIZE, SPLITS, DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import exclusive
@@ -24,7 +25,6 @@ from ctrlgenaug.preprocessing.png import read_png
 from ctrlgenaug.preprocessing.published_split import GivenSplit, read_split
 from ctrlgenaug.preprocessing.raw_files import find
 from ctrlgenaug.preprocessing.sampling import Sampling, uniform_clips
-from ctrlgenaug.video import write_avi
 
 
 def read_cases(spec: DatasetSpec, folder: Path, split: str) -> list[Case]:
@@ -161,8 +161,7 @@ def _sample_case(root: Path, case: Case, spec: DatasetSpec, sampling: Sampling) 
         frames = np.zeros((sampling.required_clip_num, IMAGE_SIZE, IMAGE_SIZE), np.uint8)  # (F, H, W)
         frames[: len(clip)] = [images[i] for i in clip]
         name = f"{spec.clips_dir}/{spec.clip_name(case.name, numbers[clip[0]])}.avi"
-        write_avi(root / name, frames)
-        files[name] = (root / name).stat().st_size
+        files[name] = ledger.write_unsynced(root / name, grey_avi(frames))
     return files
 
 

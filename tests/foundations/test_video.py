@@ -1,5 +1,8 @@
 """Clips in and out: what was written comes back."""
 
+import subprocess
+
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
@@ -52,3 +55,27 @@ def test_failed_encoding_leaves_nothing(tmp_path, frames):
 def test_wrong_arrays_are_refused(tmp_path):
     with pytest.raises(ValueError, match="uint8"):
         video.write_avi(tmp_path / "a.avi", np.zeros((8, 64, 64), np.float32))
+
+
+@pytest.mark.parametrize("shape", [(8, 256, 256), (1, 2, 2), (15, 50, 34), (3, 64, 96)])
+def test_avi_is_ffmpegs_byte_for_byte(shape, tmp_path):
+    frames = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    video.write_avi(tmp_path / "ours.avi", frames)
+    grey = ("-f", "rawvideo", "-pix_fmt", "gray", "-s", f"{shape[2]}x{shape[1]}", "-r", "2.5", "-i", "-")
+    codec = ("-fflags", "+bitexact", "-c:v", "rawvideo", "-pix_fmt", "yuv420p", "-vtag", "I420")
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-loglevel",
+        "error",
+        *grey,
+        *codec,
+        str(tmp_path / "theirs.avi"),
+    ]
+    subprocess.run(command, input=frames.tobytes(), check=True)
+    assert (tmp_path / "ours.avi").read_bytes() == (tmp_path / "theirs.avi").read_bytes()
+
+
+def test_avi_of_odd_sizes_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="do not fit"):
+        video.write_avi(tmp_path / "clip.avi", np.zeros((2, 31, 32), np.uint8))
+    assert not list(tmp_path.iterdir())
