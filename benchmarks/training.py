@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +25,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import torch
 
+from cond2img.data import DiffusionBatch, FrameBatch
 from cond2img.models import AutoencoderKL, UNet2DMultiConditionModel, VAELoss
 from cond2img.training.diffusion import DiffusionStep
 from cond2img.training.vae import VAEStep
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
-from ctrlgenaug.training.memory import repeated, step_memory
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
+from ctrlgenaug.training.batch import Batch
+from ctrlgenaug.training.memory import step_memory
 from ctrlgenaug.training.stage import count_parameters
 
 FRAMES = 8
@@ -112,27 +115,32 @@ def make_step(stage: str, size: str, variant: Variant, device: str) -> torch.nn.
     return step
 
 
-def make_batch(stage: str, batch: int, cached: bool, device: str) -> dict[str, torch.Tensor]:
+def make_batch(stage: str, batch: int, cached: bool, device: str) -> Batch:
     """Random samples in the shapes of the data sets'."""
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.randn(batch, *shape, device=device)
+
+    names, nothing = ("",) * batch, torch.zeros(batch, dtype=torch.int64, device=device)
     if stage == "vae":
-        shapes = {"pixels": (batch, 1, 256, 256), "posterior_noise": (batch, 4, 32, 32)}
-        return {name: torch.randn(shape, device=device) for name, shape in shapes.items()}
+        return FrameBatch(names, random(1, 256, 256), random(4, 32, 32))
     frames = 1 if stage == "ldm" else FRAMES
-    shapes = {"posterior_noise": (batch, frames, 4, 32, 32), "noise": (batch, frames, 4, 32, 32)}
-    shapes |= {"prior": (batch, 256, 64, 64)}
-    shapes |= {"moments": (batch, frames, 8, 32, 32)} if cached else {"pixels": (batch, frames, 1, 256, 256)}
-    if stage == "sequence_ldm":
-        shapes |= {"motion": (batch, FRAMES - 1, 2, 256, 256)}
-    tensors = {name: torch.randn(shape, device=device) for name, shape in shapes.items()}
-    tensors |= {
-        name: torch.zeros(batch, dtype=torch.int64, device=device) for name in ("caption", "class_id")
-    }
-    tensors["timestep"] = torch.randint(1000, (batch,), device=device)
+    conditions = ClipConditionsBatch(nothing, names, random(256, 64, 64))
     if stage == "sequence_ldm":
         # each point by itself: the work does not depend on the links
         points = torch.arange(FRAMES * 1024, dtype=torch.int32, device=device)
-        tensors["trajectories"] = points[None, :, None].repeat(batch, 1, FRAMES)
-    return tensors
+        still = points[None, :, None].repeat(batch, 1, FRAMES)
+        conditions = replace(conditions, motion=random(FRAMES - 1, 2, 256, 256), trajectories=still)
+    return DiffusionBatch(
+        names,
+        conditions,
+        caption=nothing,
+        timestep=torch.randint(1000, (batch,), device=device),
+        noise=random(frames, 4, 32, 32),
+        posterior_noise=random(frames, 4, 32, 32),
+        moments=random(frames, 8, 32, 32) if cached else None,
+        pixels=None if cached else random(frames, 1, 256, 256),
+    )
 
 
 def measure(
@@ -192,7 +200,7 @@ def estimate(stage: str, size: str, batches: list[int]) -> None:
                 step.criterion = perceptual_loss()
             sample = make_batch(stage, 1, True, "cpu")
             for batch in batches:
-                kept[batch, checkpointing] = step_memory(step, repeated(sample, batch), precision).activations
+                kept[batch, checkpointing] = step_memory(step, sample.repeated(batch), precision).activations
         total, trained = count_parameters(step)
         if stage != "vae":
             total += count_parameters(step.codec.vae)[0]

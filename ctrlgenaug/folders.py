@@ -139,8 +139,12 @@ def _still_there(descriptor: int, path: Path) -> bool:
 def fingerprint_folder(
     folder: str | Path, suffixes: tuple[str, ...] = (".safetensors", ".bin", ".json")
 ) -> str:
-    """`fingerprint` of a model folder's weights and configs, in name order."""
-    return fingerprint(sorted(path for path in Path(folder).rglob("*") if path.suffix in suffixes))
+    """`fingerprint` of a model folder's weights and configs, in name order; hidden files are no part of a model."""
+    files = (path for path in Path(folder).rglob("*") if path.suffix in suffixes)
+    visible = (
+        path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+    return fingerprint(sorted(visible))
 
 
 def claim_folder(

@@ -1,5 +1,5 @@
 """Frames for the VAE and the image diffusion model."""
 
-from cond2img.data.frames import FrameData, LabelledFrameData
+from cond2img.data.frames import DiffusionBatch, FrameBatch, FrameData, LabelledFrameData
 
-__all__ = ["FrameData", "LabelledFrameData"]
+__all__ = ["DiffusionBatch", "FrameBatch", "FrameData", "LabelledFrameData"]

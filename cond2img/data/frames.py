@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -14,9 +14,10 @@ import torch
 
 from cond2img.latent_codec import to_pixels
 from ctrlgenaug import datasets
-from ctrlgenaug.conditions.clip import OPTIONAL, ClipConditions, ConditionReader
+from ctrlgenaug.conditions.clip import OPTIONAL, ClipConditions, ClipConditionsBatch, ConditionReader
 from ctrlgenaug.datasets import IMAGE_SIZE, Clip
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.training.batch import Batch
 from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
 from ctrlgenaug.training.dropping import kept_conditions
 from ctrlgenaug.training.order import Draw, generator
@@ -37,6 +38,42 @@ def read_frame(path: str | Path) -> np.ndarray:
     if picture.shape != (IMAGE_SIZE, IMAGE_SIZE):
         raise UserError(f"is {picture.shape}, expected {IMAGE_SIZE} x {IMAGE_SIZE}", remedy, path)
     return picture[None]
+
+
+@dataclass(frozen=True)
+class FrameBatch(Batch):
+    """Frames for the VAE.
+
+    Attributes:
+        pixels: (B, 1, 256, 256) in [-1, 1].
+        posterior_noise: (B, 4, 32, 32), what latents are sampled from the posterior with.
+    """
+
+    pixels: torch.Tensor
+    posterior_noise: torch.Tensor
+
+
+@dataclass(frozen=True)
+class DiffusionBatch(Batch):
+    """Frames (F = 1) or clips for a diffusion model, with all that is random about them.
+
+    Attributes:
+        conditions: what they are conditioned on, some of it dropped.
+        caption: (B,) int64, each text's index in the table of texts.
+        timestep: (B,) int64, the noise level t, 0 to 999.
+        noise: (B, F, 4, 32, 32), the noise that is added.
+        posterior_noise: (B, F, 4, 32, 32), what latents are sampled from the posterior with.
+        pixels: (B, F, 1, 256, 256) in [-1, 1], or None:
+        moments: (B, F, 8, 32, 32), the posterior's from the cache.
+    """
+
+    conditions: ClipConditionsBatch
+    caption: torch.Tensor
+    timestep: torch.Tensor
+    noise: torch.Tensor
+    posterior_noise: torch.Tensor
+    pixels: torch.Tensor | None = None
+    moments: torch.Tensor | None = None
 
 
 class FrameData:
@@ -89,14 +126,10 @@ class FrameData:
         """The sample's frames, (F, 1, 256, 256) float32 in [-1, 1]."""
         return to_pixels(self.frames(index))
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """``pixels`` (1, 256, 256) and ``posterior_noise`` (4, 32, 32)."""
+    def __getitem__(self, draw: Draw) -> Batch:
+        """A batch of one sample."""
         noise = torch.randn(LATENT_SHAPE, generator=self.generator(draw, "posterior"))
-        return {
-            "name": self.rows[draw.index].file_name,
-            "pixels": self.pixels(draw.index)[0],
-            "posterior_noise": noise,
-        }
+        return FrameBatch((self.rows[draw.index].file_name,), self.pixels(draw.index), noise[None])
 
     def generator(self, draw: Draw, purpose: str) -> torch.Generator:
         """The sample's own generator in this epoch."""
@@ -129,20 +162,20 @@ class FrameData:
             {round(place) for place in np.linspace(0, len(self) - 1, min(count, len(self))).tolist()}
         )
 
+    def index_of(self, name: str) -> int | None:
+        """The index of the sample called ``name`` (without suffix); None: there is none."""
+        return next((index for index, row in enumerate(self.rows) if row.name == name), None)
+
     def pick(self, names: Iterable[str]) -> list[int]:
-        """Indices of the samples called ``names``; without names, the first sample of each class."""
-        by_name = {row.name: index for index, row in reversed(list(enumerate(self.rows)))}
-        wanted = [Path(name).stem for name in names]
-        for name in wanted:
-            if name not in by_name:
+        """Indices of the samples called ``names``, which may be paths; a `UserError` names one that is not there."""
+        found = []
+        for name in names:
+            index = self.index_of(Path(name).stem)
+            if index is None:
                 path = self.spec.metadata_path(self.folder, self.split)
-                raise UserError(f"does not name {name!r}", "Mend validation_data.names", path)
-        if wanted:
-            return [by_name[name] for name in wanted]
-        firsts: dict[str, int] = {}
-        for index, row in enumerate(self.rows):
-            firsts.setdefault(row.cls, index)
-        return [firsts[cls] for cls in self.spec.classes if cls in firsts]
+                raise UserError(f"does not name {name!r}", "Mend validation_names", path)
+            found.append(index)
+        return found
 
 
 class LabelledFrameData(FrameData):
@@ -161,6 +194,12 @@ class LabelledFrameData(FrameData):
         self.reader = self.make_reader({"text"} if config.caption_column else set())
 
     @property
+    def used_conditions(self) -> list[str]:
+        """Those of `condition_names` that the config does not switch off."""
+        off = {"image_prior": "image_condition", "motion_field": "motion_condition"}
+        return [name for name in self.condition_names if getattr(self.config, off[name], True)]
+
+    @property
     def num_frames(self) -> int:
         """F."""
         return 1
@@ -171,7 +210,7 @@ class LabelledFrameData(FrameData):
             self.spec,
             self.home,
             num_frames=self.num_frames,
-            used={*self.condition_names, *used},
+            used={*self.used_conditions, *used},
             prior_dir=self.config.image_prior_dir,
         )
 
@@ -200,29 +239,21 @@ class LabelledFrameData(FrameData):
             index=draw.index,
         )
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """A sample with its F frames in front: ``pixels`` (F, 1, 256, 256) or ``moments`` (F, 8, 32, 32),
-        ``posterior_noise`` and ``noise`` (F, 4, 32, 32), ``timestep``, ``caption`` (the text's index in ``captions``),
-        and the other fields of `ClipConditions`.
-        """
-        index, shape = draw.index, (self.num_frames, *LATENT_SHAPE)
+    def __getitem__(self, draw: Draw) -> DiffusionBatch:
+        """A batch of one sample."""
+        index, shape = draw.index, (1, self.num_frames, *LATENT_SHAPE)
         conditions = self.conditions(index, self.kept(draw))
-        item = {
-            "name": self.rows[index].file_name,
-            "posterior_noise": torch.randn(shape, generator=self.generator(draw, "posterior")),
-            "noise": torch.randn(shape, generator=self.generator(draw, "noise")),
-            "timestep": self.timestep(draw),
-            "class_id": conditions.class_id,
-            "caption": self.captions.index(conditions.text),
-            "prior": conditions.prior,
-        }
-        if conditions.motion is not None:
-            item |= {"motion": conditions.motion, "trajectories": conditions.trajectories}
-        if self.moments is not None:
-            item["moments"] = torch.from_numpy(np.array(self.moments[index]))
-        else:
-            item["pixels"] = self.pixels(index)
-        return item
+        moments = None if self.moments is None else torch.from_numpy(np.array(self.moments[index]))[None]
+        return DiffusionBatch(
+            names=(self.rows[index].file_name,),
+            conditions=ClipConditionsBatch.stack([conditions]),
+            caption=torch.tensor([self.captions.index(conditions.text)]),
+            timestep=self.timestep(draw)[None],
+            noise=torch.randn(shape, generator=self.generator(draw, "noise")),
+            posterior_noise=torch.randn(shape, generator=self.generator(draw, "posterior")),
+            pixels=self.pixels(index)[None] if moments is None else None,
+            moments=moments,
+        )
 
     def check_sample(self, index: int) -> None:
         super().check_sample(index)

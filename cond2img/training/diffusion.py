@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,14 @@ from diffusers import DDPMScheduler
 from diffusers.training_utils import compute_snr
 from torch import nn
 from torch.nn import functional
-from torch.utils.data import default_collate
 
-from cond2img.data import LabelledFrameData
+from cond2img.data import DiffusionBatch, LabelledFrameData
 from cond2img.latent_codec import LatentCodec
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
 from cond2img.training import steering
 from cond2img.training.batch_norm import synchronise_batch_norm
-from ctrlgenaug.conditions.clip import ClipConditionsBatch
+from cond2img.training.validation import ValidationPair, validation_pairs
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import fingerprint_folder
 from ctrlgenaug.noise_schedule import NoiseSchedule
@@ -28,7 +28,7 @@ from ctrlgenaug.training.config import DiffusionConfig
 from ctrlgenaug.training.latents import cached_moments
 from ctrlgenaug.training.order import Draw
 from ctrlgenaug.training.records import STEERING, Records
-from ctrlgenaug.training.stage import Batch, Stage, TrainingStep
+from ctrlgenaug.training.stage import Stage, TrainingStep
 from ctrlgenaug.training.timesteps import TRAIN_TIMESTEPS
 from ctrlgenaug.vae_folders import find_trained_vae
 
@@ -54,33 +54,30 @@ class DiffusionStep(TrainingStep):
         """Keeps the frozen VAE out of the parameters and of data parallelism."""
         object.__setattr__(self, "codec", LatentCodec(vae, frames_at_once=64))
 
-    def latents(self, batch: Batch) -> torch.Tensor:
+    def latents(self, batch: DiffusionBatch) -> torch.Tensor:
         """(B, F, 4, 32, 32), drawn from the posterior with the samples' own noise."""
-        moments = batch.get("moments")
+        moments = batch.moments  # (B, F, 8, 32, 32)
         if moments is None:
-            frames = batch["pixels"]  # (B, F, 1, 256, 256)
+            frames = batch.pixels  # (B, F, 1, 256, 256)
             moments = self.codec.moments(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        return self.codec.latents(moments, batch["posterior_noise"])  # moments (B, F, 8, 32, 32)
+        return self.codec.latents(moments, batch.posterior_noise)
 
-    def predict(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
+    def predict(self, noisy: torch.Tensor, batch: DiffusionBatch) -> torch.Tensor:
         """The model's output for (B, F, 4, 32, 32) noisy latents, in the same shape."""
-        texts = self.texts[batch["caption"]]  # (B, 77, 768)
-        conditions = ClipConditionsBatch(
-            batch["class_id"], (), batch["prior"], batch.get("motion"), batch.get("trajectories")
-        )
-        encoded = self.model.condition(texts, conditions, frames=noisy.shape[1], precompute=False)
-        output = self.model(noisy.flatten(0, 1), batch["timestep"], conditions=encoded).sample
+        texts = self.texts[batch.caption]  # (B, 77, 768)
+        encoded = self.model.condition(texts, batch.conditions, frames=noisy.shape[1], precompute=False)
+        output = self.model(noisy.flatten(0, 1), batch.timestep, conditions=encoded).sample
         return output.unflatten(0, noisy.shape[:2])
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        latents, noise = self.latents(batch), batch["noise"]
-        noisy = self.schedule.add_noise(latents, noise, batch["timestep"])
+    def forward(self, batch: DiffusionBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        latents, noise = self.latents(batch), batch.noise
+        noisy = self.schedule.add_noise(latents, noise, batch.timestep)
         predicted = self.predict(noisy, batch)
-        target = self.target(latents, noise, batch["timestep"])
+        target = self.target(latents, noise, batch.timestep)
         if self.snr_gamma is None:
             return functional.mse_loss(predicted.float(), target), {}
         errors = (predicted.float() - target).square().flatten(1).mean(1)  # (B,)
-        return (self.snr_weights(batch["timestep"]) * errors).mean(), {}
+        return (self.snr_weights(batch.timestep) * errors).mean(), {}
 
     def target(self, latents: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """What the model is to predict, in the shape of ``latents`` (B, F, 4, 32, 32)."""
@@ -144,11 +141,11 @@ class DiffusionStage(Stage):
         self.data.captions = self.test_data.captions = captions
         self.step_module.texts = self._encode_texts().to(device)
 
-    def example(self) -> Batch:
-        batch = super().example()
-        if self.config.cache_latents and "pixels" in batch:  # the cache is not made yet
-            pixels = batch.pop("pixels")  # (1, F, 1, 256, 256)
-            batch["moments"] = torch.zeros(1, pixels.shape[1], 8, *(side // 8 for side in pixels.shape[-2:]))
+    def example(self) -> DiffusionBatch:
+        batch: DiffusionBatch = super().example()
+        if self.config.cache_latents and batch.moments is None:  # the cache is not made yet
+            moments = torch.cat([batch.noise, batch.noise], dim=2)  # their shape
+            batch = replace(batch, pixels=None, moments=moments)
         return batch
 
     def prepare(self, accelerator: Accelerator, records: Records) -> None:
@@ -171,6 +168,13 @@ class DiffusionStage(Stage):
             )
 
         self._report_latents(records)
+        pairs, missing = validation_pairs(config.validation_data, (self.test_data, self.data))
+        self.pairs: list[ValidationPair] = pairs
+        if missing:
+            shown = ", ".join(pair.row.name for pair in pairs)
+            records.log(
+                f"note: validation_data names what no split holds: {', '.join(missing)}; using {shown}"
+            )
         if self.relearns:
             records.log(f"note: {self.relearns}")
 
@@ -210,9 +214,8 @@ class DiffusionStage(Stage):
         timesteps = ((place + 0.5) * TRAIN_TIMESTEPS / max(1, len(indices))).long()
         losses = []
         for index, timestep in zip(indices, timesteps, strict=True):
-            batch = default_collate([{**self.test_data[Draw(0, index)], "timestep": timestep}])
-            placed = {k: v.to(self.device) if torch.is_tensor(v) else v for k, v in batch.items()}
-            losses.append(float(self.step_module(placed)[0]))
+            batch = replace(self.test_data[Draw(0, index)], timestep=timestep[None])
+            losses.append(float(self.step_module(batch.to(self.device))[0]))
         return {"test_loss": sum(losses) / len(losses)} if losses else {}
 
     def measure_steering(self, step: int, samples_seen: int, records: Records) -> None:

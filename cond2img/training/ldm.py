@@ -48,37 +48,31 @@ class LDMStage(DiffusionStage):
         return UNet2DMultiConditionModel.from_pretrained_2d(folder, load_trained=True).state_dict()
 
     def validate(self, step: int, records: Records) -> None:
-        """Samples for the configured labels and priors: real frames, priors and samples, one above the other."""
+        """One column a pair of class and frame: the real frame, its image prior, and what is sampled from it."""
         from cond2img.pipelines import GenImagePipeline  # only validation pays for it
 
-        settings, data = self.config.validation_data, self.test_data
-        chosen = data.pick(settings.names)
-        conditions = [data.conditions(index) for index in chosen]
-        labels = settings.class_labels or [None]
+        settings, pairs = self.config.validation_data, self.pairs
+        conditions = [pair.conditions() for pair in pairs]
         pipeline = GenImagePipeline(self.vae, self.model, make_scheduler(schedule=self.schedule))
         pipeline.set_progress_bar_config(disable=True)
+        images = pipeline.sample(
+            ClipConditionsBatch.stack(conditions),
+            (1, IMAGE_SIZE, IMAGE_SIZE),
+            prompt_embeds=self.step_module.texts[:1],
+            negative_prompt_embeds=self.step_module.texts[:1],
+            num_inference_steps=settings.num_inference_steps,
+            guidance=Guidance(settings.guidance_scale),
+            generator=[torch.Generator().manual_seed(settings.seed + n) for n in range(len(pairs))],
+        )
+        names = ", ".join(f"{pair.row.name} ({pair.row.cls})" for pair in pairs)
         rows = [
-            (
-                "real test frames: " + ", ".join(f"{data.rows[i].name} ({data.rows[i].cls})" for i in chosen),
-                np.concatenate([data.frames(i) for i in chosen]),
-            ),
+            (f"real frames: {names}", np.concatenate([pair.data.frames(pair.index) for pair in pairs])),
             ("their image priors", np.stack([map_picture(c.prior.numpy(), IMAGE_SIZE) for c in conditions])),
+            (
+                f"synthetic at step {step}, of class {', '.join(pair.label for pair in pairs)}",
+                to_uint8(np.asarray(images)).reshape(len(pairs), IMAGE_SIZE, IMAGE_SIZE),
+            ),
         ]
-        for label in labels:
-            asked = (
-                conditions if label is None else [c.of_class(data.spec.class_id(label)) for c in conditions]
-            )
-            images = pipeline.sample(
-                ClipConditionsBatch.stack(asked),
-                (1, IMAGE_SIZE, IMAGE_SIZE),
-                prompt_embeds=self.step_module.texts[:1],
-                negative_prompt_embeds=self.step_module.texts[:1],
-                num_inference_steps=settings.num_inference_steps,
-                guidance=Guidance(settings.guidance_scale),
-                generator=[torch.Generator().manual_seed(settings.seed + n) for n in range(len(chosen))],
-            )
-            frames = to_uint8(np.asarray(images)).reshape(len(chosen), IMAGE_SIZE, IMAGE_SIZE)
-            rows.append((f"synthetic at step {step}, class {label or 'of the frame above'}", frames))
         path = records.folder / "inter_test_results" / f"iter_{step}.png"
         save_picture(path, contact_sheet(rows, IMAGE_SIZE))
         records.log(f"step {step}: samples in {path}")

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import AutoencoderKL
-from torch.utils.data import default_collate
 
 from cond2img.config import VAEConfig
-from cond2img.data import FrameData
+from cond2img.data import FrameBatch, FrameData
 from cond2img.latent_codec import sample_posterior, to_uint8, to_unit
 from cond2img.models import VAELoss, load_vae
 from cond2img.models.vae_loss import VGG_FILE
@@ -21,7 +20,7 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.training.config import CONFIGS, default_config
 from ctrlgenaug.training.order import Draw
 from ctrlgenaug.training.records import Records
-from ctrlgenaug.training.stage import Batch, Stage, TrainingStep, to_device
+from ctrlgenaug.training.stage import Stage, TrainingStep
 
 SCALING_FRAMES = 64  # training frames that the scaling factor is measured on
 
@@ -51,10 +50,10 @@ class VAEStep(TrainingStep):
         super().__init__()
         self.model, self.criterion = model, criterion
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        pixels = batch["pixels"]  # (B, 1, 256, 256) in [-1, 1]
+    def forward(self, batch: FrameBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        pixels = batch.pixels  # (B, 1, 256, 256) in [-1, 1]
         posterior = self.model.encode(pixels).latent_dist
-        latents = sample_posterior(posterior.parameters, batch["posterior_noise"])  # (B, 4, 32, 32)
+        latents = sample_posterior(posterior.parameters, batch.posterior_noise)  # (B, 4, 32, 32)
         reconstruction = self.model.decode(latents.to(pixels.dtype)).sample
         return self.criterion(pixels, reconstruction, posterior)
 
@@ -123,7 +122,7 @@ class VAEStage(Stage):
             samples = [
                 data[Draw(0, index)] for index in indices[start : start + self.config.train_batch_size]
             ]
-            _, parts = self.step_module(to_device(default_collate(samples), self.device))
+            _, parts = self.step_module(FrameBatch.join(samples).to(self.device))
             for name in totals:
                 totals[name] += float(parts[name]) * len(samples)
         means = {name: total / len(indices) for name, total in totals.items()}

@@ -43,7 +43,7 @@ class LabelledClipData(LabelledFrameData):
             self.spec,
             self.home,
             num_frames=self.num_frames,
-            used={*self.condition_names, *used},
+            used={*self.used_conditions, *used},
             prior_dir=self.config.image_prior_dir,
             motion_dir=self.config.motion_field_dir,
             trajectory_dir=self.config.trajectory_dir,

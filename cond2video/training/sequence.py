@@ -42,28 +42,32 @@ class SequenceStage(DiffusionStage):
         return UNet3DMultiConditionModel.from_trained_3d(folder).state_dict()
 
     def validate(self, step: int, records: Records) -> None:
-        """For each configured clip a strip of its real frames above strips sampled from its conditions."""
+        """One picture a pair of class and clip: the real frames above those sampled from its conditions."""
         from cond2video.pipelines import GenVideoPipeline  # only validation pays for it
 
-        settings, data = self.config.validation_data, self.test_data
+        settings = self.config.validation_data
         pipeline = GenVideoPipeline(self.vae, self.model, make_scheduler(schedule=self.schedule))
         pipeline.set_progress_bar_config(disable=True)
         folder = records.folder / "inter_test_results" / f"iter_{step}"
-        for index in data.pick(settings.names):
-            row = data.rows[index]
-            strips = [(f"{row.name}, real, class {row.cls}", data.frames(index))]
-            conditions = data.conditions(index)
-            for label in settings.class_labels or [row.cls]:
-                frames = pipeline.sample(
-                    ClipConditionsBatch.stack([conditions.of_class(data.spec.class_id(label))]),
-                    (data.num_frames, IMAGE_SIZE, IMAGE_SIZE),
-                    prompt_embeds=self.step_module.texts[:1],
-                    negative_prompt_embeds=self.step_module.texts[:1],
-                    num_inference_steps=settings.num_inference_steps,
-                    guidance=Guidance(settings.guidance_scale),
-                    generator=torch.Generator().manual_seed(settings.seed),
-                )
-                frames = to_uint8(np.asarray(frames)).reshape(-1, IMAGE_SIZE, IMAGE_SIZE)
-                strips.append((f"synthetic at step {step}, class {label}", frames))
-            save_picture(folder / f"{row.name}.png", contact_sheet(strips, IMAGE_SIZE))
+        names = [pair.row.name for pair in self.pairs]
+        for pair, name in zip(self.pairs, names, strict=True):
+            frames = pipeline.sample(
+                ClipConditionsBatch.stack([pair.conditions()]),
+                (pair.data.num_frames, IMAGE_SIZE, IMAGE_SIZE),
+                prompt_embeds=self.step_module.texts[:1],
+                negative_prompt_embeds=self.step_module.texts[:1],
+                num_inference_steps=settings.num_inference_steps,
+                guidance=Guidance(settings.guidance_scale),
+                generator=torch.Generator().manual_seed(settings.seed),
+            )
+            strips = [
+                (f"{name}, real, class {pair.row.cls}", pair.data.frames(pair.index)),
+                (
+                    f"synthetic at step {step}, class {pair.label}",
+                    to_uint8(np.asarray(frames)).reshape(-1, IMAGE_SIZE, IMAGE_SIZE),
+                ),
+            ]
+            # a clip that is asked for in several classes has a picture of each
+            file = f"{name}.png" if names.count(name) == 1 else f"{name}_{pair.label}.png"
+            save_picture(folder / file, contact_sheet(strips, IMAGE_SIZE))
         records.log(f"step {step}: clips in {folder}")

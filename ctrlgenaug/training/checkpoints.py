@@ -7,6 +7,8 @@ and SHA-256; the folder is written under another name and renamed when it is com
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 import re
 import shutil
@@ -18,7 +20,7 @@ import numpy as np
 import torch
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import atomic_path, fingerprint
+from ctrlgenaug.files import atomic_path, fingerprint, is_disk_full
 from ctrlgenaug.plain_data import read_json, write_json
 from ctrlgenaug.tensor_files import load_torch
 
@@ -50,8 +52,13 @@ def write(folder: str | Path, fill: Callable[[Path], None], state: dict[str, Any
     folder = Path(folder)
     with atomic_path(folder) as temporary:
         temporary.mkdir()
-        fill(temporary)
-        torch.save(state, temporary / STATE_FILE)
+        try:
+            fill(temporary)
+            torch.save(state, temporary / STATE_FILE)
+        except Exception as error:  # each library says it in its own way
+            if not is_disk_full(error, folder.parent):
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
         files = sorted(path for path in temporary.rglob("*") if path.is_file())
         manifest = {
             str(path.relative_to(temporary)): {

@@ -22,6 +22,7 @@ from ctrlgenaug.training.processes import (
     rank,
 )
 from ctrlgenaug.training.published import PublishedFields
+from ctrlgenaug.training.settings import refuse_other_settings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -106,6 +107,10 @@ def told_once() -> Iterator[None]:
             time.sleep(SECONDS_FOR_THE_MAIN_PROCESS)
         raise
     except RuntimeError as error:
+        from ctrlgenaug.training.loader import killed_worker
+
+        if told := killed_worker(error):
+            raise told from None
         if not lost_connection(error):
             raise
         raise UserError(
@@ -127,7 +132,11 @@ def train(
 
     accelerator = make_accelerator(config)
     stage = build_stage(config)
-    if not data_is_sound(stage, accelerator):
+    checks = [stage.data.check]
+    if not dry_run:
+        checks.insert(0, lambda: told.append(refuse_other_settings(config)))
+    told: list[str] = []
+    if not passes(checks, accelerator):
         return steps.EXIT_ERROR
     if dry_run:
         if accelerator.is_main_process:
@@ -143,7 +152,7 @@ def train(
     with exclusive(config.output_dir):
         records = Records(config.output_dir)
         save_config(config, records.folder / CONFIG_FILE)
-        records.log(summary(config, stage, accelerator.num_processes))
+        records.log("\n".join(filter(None, [summary(config, stage, accelerator.num_processes), *told])))
         checkpoint = Trainer(config, stage, accelerator, records).run()
         if config.export_dir:
             model_folder = model_in(checkpoint, stage.folder)
@@ -156,14 +165,15 @@ def train(
     return 0
 
 
-def data_is_sound(stage: Stage, accelerator: Accelerator) -> bool:
-    """Checks all files by the main process, which raises the `UserError`; False on the others if it does."""
+def passes(checks: Sequence[Callable[[], object]], accelerator: Accelerator) -> bool:
+    """Checks by the main process, which raises the `UserError`; False on the others if it does."""
     from accelerate.utils import broadcast_object_list
 
     failure = None
     if accelerator.is_main_process:
         try:
-            stage.data.check()
+            for check in checks:
+                check()
         except UserError as error:
             failure = error
     sound = broadcast_object_list([failure is None])[0]

@@ -21,8 +21,9 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
 
+from ctrlgenaug.training.batch import Batch
 from ctrlgenaug.training.config import TrainingConfig
-from ctrlgenaug.training.stage import Batch, Stage, count_parameters, set_modes
+from ctrlgenaug.training.stage import Stage, count_parameters, set_modes
 
 AUTOCAST = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -144,24 +145,16 @@ def step_memory(module: nn.Module, batch: Batch, precision: str = "no") -> StepM
         for tensor in weights.values():
             if tensor.requires_grad:
                 tensor.register_post_accumulate_grad_hook(lambda parameter: live.forget(parameter.grad))
-        inputs = tree_map_only(torch.Tensor, fake, batch)
+        inputs = batch.map(fake)
         dtype = AUTOCAST.get(precision)
         with _norms_in_full(), live:
             live.count(weights, free=True)
-            live.count(inputs)
+            live.count(inputs.tensors())
             with torch.autocast("cpu", dtype, enabled=dtype is not None):
                 loss, _ = torch.func.functional_call(module, weights, (inputs,))
             kept = live.now
             loss.backward()
     return StepMemory(kept, live.most)
-
-
-def repeated(batch: Batch, size: int) -> Batch:
-    """A batch of ``size`` times the one sample in ``batch``, without copying it."""
-    return {
-        key: value.expand(size, *value.shape[1:]) if torch.is_tensor(value) else list(value) * size
-        for key, value in batch.items()
-    }
 
 
 def run_memory(config: TrainingConfig, stage: Stage, num_processes: int) -> RunMemory:
@@ -175,7 +168,7 @@ def run_memory(config: TrainingConfig, stage: Stage, num_processes: int) -> RunM
         gradients=4 * trained * (2 if num_processes > 1 else 1),
         optimizer=trained * (moments + (4 if config.ema else 0)),
         step=step_memory(
-            stage.step_module, repeated(stage.example(), config.train_batch_size), config.mixed_precision
+            stage.step_module, stage.example().repeated(config.train_batch_size), config.mixed_precision
         ),
     )
 

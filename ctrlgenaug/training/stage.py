@@ -9,21 +9,11 @@ from typing import Any, Protocol
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.utils.data import default_collate
 
+from ctrlgenaug.training.batch import Batch
 from ctrlgenaug.training.config import TrainingConfig
 from ctrlgenaug.training.order import Draw
 from ctrlgenaug.training.records import Records
-
-Batch = dict[str, Any]
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors on ``device``."""
-    return {
-        key: value.to(device, non_blocking=True) if torch.is_tensor(value) else value
-        for key, value in batch.items()
-    }
 
 
 class TrainingData(Protocol):
@@ -32,7 +22,7 @@ class TrainingData(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, draw: Draw) -> Batch:
-        """Tensors by name, and under ``name`` the file's name for error messages."""
+        """A batch of this one sample."""
         ...
 
     def check(self) -> None:
@@ -54,7 +44,7 @@ class TrainingStep(nn.Module, ABC):
     model: nn.Module
 
     @abstractmethod
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def forward(self, batch: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """The batch's mean loss, and further scalars to log by name."""
 
 
@@ -83,9 +73,9 @@ class Stage(ABC):
     def load_companions(self, device: torch.device) -> None:  # noqa: B027  (the VAE has none)
         """Loads what the step needs beside the trained model, and sets ``companions``."""
 
-    def example(self) -> Batch:
+    def example(self) -> Any:
         """A batch of one sample, as the step gets it once the stage is prepared."""
-        return default_collate([self.data[Draw(0, 0)]])
+        return self.data[Draw(0, 0)]
 
     def prepare(self, accelerator: Accelerator, records: Records) -> None:
         """Loads frozen companions onto the device and fills caches; called once, by every process."""

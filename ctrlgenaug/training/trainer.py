@@ -14,19 +14,20 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.progress import progress
 from ctrlgenaug.steps import describe
 from ctrlgenaug.training import checkpoints
+from ctrlgenaug.training.batch import Batch
 from ctrlgenaug.training.config import TrainingConfig
+from ctrlgenaug.training.loader import micro_batches
 from ctrlgenaug.training.optimizer import build_optimizer
 from ctrlgenaug.training.order import MicroBatches
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.schedule import run_length, schedule
-from ctrlgenaug.training.stage import Batch, Stage, set_modes, to_device
+from ctrlgenaug.training.stage import Stage, set_modes
 
 STOPPED = 143  # exit code after SIGTERM: 128 + 15
 
@@ -131,16 +132,13 @@ class Trainer:
             start=self.samples_seen,
             micro_batches=(self.length.steps - self.step) * config.gradient_accumulation_steps,
         )
-        loader = DataLoader(
+        return micro_batches(
             self.stage.data,
-            batch_sampler=order,
-            num_workers=config.dataloader_num_workers,
-            pin_memory=accelerator.device.type == "cuda",
-            # the loader draws a seed when it starts, which must not come out of the stream that dropout uses
-            generator=torch.Generator().manual_seed(config.seed),
+            order,
+            workers=config.dataloader_num_workers,
+            device=accelerator.device,
+            records=self.records,
         )
-        for batch in loader:
-            yield to_device(batch, accelerator.device)
 
     def _catch_signals(self) -> None:
         def request(number: int, frame: Any) -> None:
@@ -171,7 +169,7 @@ class Trainer:
         names: list[str] = []
         for number in range(micro_batches):
             batch = next(batches)
-            names += batch["name"]
+            names += batch.names
             last = number == micro_batches - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.module):
                 loss, scalars = self.module(batch)
@@ -248,6 +246,9 @@ class Trainer:
                 with torch.no_grad(), self._averaged():
                     figures = self.stage.measure()
                     for name, value in figures.items():
+                        if not math.isfinite(value):
+                            self.records.log(f"WARNING: {name} is {value} at step {self.step}")
+                            continue
                         self.records.published(f"{name}.txt", self.step, self._epoch, value)
                         self.records.log(f"step {self.step}: {name} {value:.4f}")
                     if pictures:
@@ -341,9 +342,13 @@ class Trainer:
     def _load(self, folder: Path, state: dict[str, Any]) -> None:
         config = self.config
         if (state["seed"], state["data"]) != (config.seed, self.stage.data.fingerprint()):
-            self.records.log(
-                "note: seed or data set differ from the checkpoint's; the order of samples changes from here on"
-            )
+            if folder.parent.resolve() == self.run_folder.resolve():
+                raise UserError(
+                    "was trained on other samples (their names, classes or order differ)",
+                    "Restore the data set, choose another output_dir, or delete this one",
+                    self.run_folder,
+                )
+            self.records.log("note: seed or data set differ from those of the checkpoint")
         self.stage.model.load_state_dict(self.stage.read_weights(folder / self.stage.folder))
         for name, parameter in self._extra_parameters().items():
             parameter.data.copy_(state["extra"][name])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from ctrlgenaug.training.memory import repeated, step_memory
+from ctrlgenaug.training.batch import Batch
+from ctrlgenaug.training.memory import step_memory
 
 
 class Tiny(nn.Module):
@@ -25,18 +28,28 @@ class Tiny(nn.Module):
 
     def forward(self, batch):
         self.steps += 1
-        x = batch["x"]
+        x = batch.x
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if self.checkpointing else block(x)
-        loss = functional.mse_loss(x, batch["y"])
+        loss = functional.mse_loss(x, batch.y)
         return loss, {"loss": loss.detach()}
 
 
-def make_batch(size: int = 3) -> dict:
-    return {"x": torch.randn(size, 4, 16, 16), "y": torch.randn(size, 4, 16, 16), "name": ["a"] * size}
+@dataclass(frozen=True)
+class ImageBatch(Batch):
+    x: torch.Tensor
 
 
-def really_kept(module: nn.Module, batch: dict) -> int:
+@dataclass(frozen=True)
+class TinyBatch(ImageBatch):
+    y: torch.Tensor
+
+
+def make_batch(size: int = 3) -> TinyBatch:
+    return TinyBatch(("a",) * size, torch.randn(size, 4, 16, 16), torch.randn(size, 4, 16, 16))
+
+
+def really_kept(module: nn.Module, batch: Batch) -> int:
     """Bytes that a real forward pass leaves alive: what autograd saved, the batch and the results."""
     own = {tensor.untyped_storage().data_ptr() for tensor in [*module.parameters(), *module.buffers()]}
     kept = {}
@@ -47,9 +60,8 @@ def really_kept(module: nn.Module, batch: dict) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         loss, _ = module(batch)
-    for tensor in batch.values():
-        if torch.is_tensor(tensor):
-            save(tensor)
+    for tensor in batch.tensors():
+        save(tensor)
     # the loss by itself: on a CPU its storage is as large as what it is the mean of
     return sum(storage.nbytes() for pointer, storage in kept.items() if pointer not in own) + loss.nbytes
 
@@ -61,12 +73,12 @@ def test_what_waits_for_the_backward_pass_is_what_autograd_saves():
         memory = step_memory(module, batch)
         assert memory.kept == really_kept(module, batch)
         assert memory.activations > memory.kept
-    assert step_memory(module, repeated(make_batch(1), 3)) == step_memory(module, make_batch(3))
+    assert step_memory(module, make_batch(1).repeated(3)) == step_memory(module, make_batch(3))
 
 
 def test_checkpointing_keeps_the_blocks_inputs_and_one_block_at_a_time():
     batch = make_batch()
-    image = batch["x"].nbytes
+    image = batch.x.nbytes
     module = Tiny(blocks=6, checkpointing=True)
     plain, saving = step_memory(Tiny(blocks=6), batch), step_memory(module, batch)
     # x, y, the output of each of six blocks, and the loss; not what the blocks hold inside
@@ -84,12 +96,12 @@ def test_half_precision_keeps_the_norms_input_in_full():
             self.convolution, self.norm = nn.Conv2d(4, 4, 1), nn.GroupNorm(2, 4)
 
         def forward(self, batch):
-            x = self.norm(self.convolution(batch["x"]))
+            x = self.norm(self.convolution(batch.x))
             assert x.dtype == torch.float32
             return x.sum(), {}
 
-    batch = {"x": torch.randn(2, 4, 32, 32)}
-    image = batch["x"].nbytes
+    batch = ImageBatch(("a", "b"), torch.randn(2, 4, 32, 32))
+    image = batch.x.nbytes
     full, half = (step_memory(Norm(), batch, precision).kept for precision in ("no", "bf16"))
     # x and the norm's input; with autocast x, its half-precision copy and the norm's input, the weights' copies
     assert full == pytest.approx(2 * image, abs=200)

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from cond2img.data import DiffusionBatch
 from cond2img.pipelines import make_scheduler
 from cond2img.training.diffusion import DiffusionStep
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.noise_schedule import CONFIG, NoiseSchedule
 from ctrlgenaug.training.config import DiffusionConfig, TimestepMixture
@@ -85,20 +87,24 @@ class Echo(DiffusionStep):
         self.texts = torch.zeros(1, 1, 1)
 
     def latents(self, batch):
-        return batch["latents"]
+        return batch.moments
 
     def predict(self, noisy, batch):
         return torch.zeros_like(noisy)
 
 
 def batch_at(*timesteps):
-    shape = (len(timesteps), 1, 4, 2, 2)
-    return {
-        "latents": torch.full(shape, 2.0),
-        "noise": torch.full(shape, 3.0),
-        "timestep": torch.tensor(timesteps),
-        "caption": torch.zeros(len(timesteps), dtype=torch.long),
-    }
+    """Latents of 2 and noise of 3."""
+    shape, count = (len(timesteps), 1, 4, 2, 2), len(timesteps)
+    return DiffusionBatch(
+        names=("",) * count,
+        conditions=ClipConditionsBatch(torch.zeros(count, dtype=torch.long), ("",) * count),
+        caption=torch.zeros(count, dtype=torch.long),
+        timestep=torch.tensor(timesteps),
+        noise=torch.full(shape, 3.0),
+        posterior_noise=torch.zeros(shape),
+        moments=torch.full(shape, 2.0),
+    )
 
 
 def test_the_target_is_noise_or_velocity():
@@ -122,7 +128,7 @@ def test_min_snr_weighs_the_clean_latents_error_by_at_most_gamma(schedule):
     per_unit = 1 / snr if schedule.prediction_type == "epsilon" else 1 - signal
     assert torch.allclose(step.snr_weights(levels), snr.clamp(max=5) * per_unit, rtol=1e-4)
     batch = batch_at(1, 300, 900)
-    target = step.target(batch["latents"], batch["noise"], batch["timestep"])
+    target = step.target(batch.moments, batch.noise, batch.timestep)
     expected = (step.snr_weights(levels) * target.square().mean((1, 2, 3, 4))).mean()
     assert float(step(batch)[0]) == pytest.approx(float(expected), rel=1e-6)
 

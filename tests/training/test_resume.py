@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,8 +16,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ctrlgenaug import steps
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.training import cli
+from ctrlgenaug.training import cli, loader
+from ctrlgenaug.training.records import Records
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
@@ -191,3 +194,82 @@ def test_another_batch_size_goes_on_at_the_same_sample(tmp_path, train_here):
     train_here(tmp_path, max_train_steps=None, num_train_epochs=6, train_batch_size=1)
     assert (run / "checkpoint-20").is_dir()  # 30 samples in 5 steps of 6, then 30 in 15 steps of 2
     assert json.loads((run / "stats.jsonl").read_text().splitlines()[-1])["samples"] == 60
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"learning_rate": 1e-3}, "learning_rate: 0.0001, now 0.001"),
+        ({"seed": 1}, "seed: 3407, now 1"),
+        ({"dropout": 0.2}, "dropout: 0.1, now 0.2"),
+        ({"lr_scheduler": "linear", "adam_beta1": 0.5}, "lr_scheduler: cosine, now linear; adam_beta1: 0.9, now 0.5"),
+        ({"ema": True}, "ema: False, now True"),
+    ],
+)  # fmt: skip
+def test_a_begun_or_finished_run_refuses_other_settings(tmp_path, train_here, changed, named):
+    train_here(tmp_path)
+    config = (tmp_path / "run" / "config.yaml").read_bytes()
+    with pytest.raises(UserError, match=re.escape(named)):
+        train_here(tmp_path, **changed)
+    assert (tmp_path / "run" / "config.yaml").read_bytes() == config
+
+
+def test_a_run_goes_on_with_other_records_and_for_longer(tmp_path, train_here):
+    train_here(tmp_path)
+    train_here(tmp_path, max_train_steps=8, log_steps=1, checkpointing_steps=7, validation_steps=50)
+    assert (tmp_path / "run" / "checkpoint-8").is_dir()
+    assert "note: max_train_steps: 6, now 8" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_other_samples_are_refused(tmp_path, train_here, monkeypatch):
+    train_here(tmp_path)
+    monkeypatch.setattr(toy_module.ToyData, "fingerprint", lambda self: "others")
+    with pytest.raises(UserError, match="other samples"):
+        train_here(tmp_path)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_sample_that_cannot_be_read_is_one_line(tmp_path, train_here, monkeypatch, workers):
+    monkeypatch.setenv("TOY_BAD_SAMPLE", "7")
+    with pytest.raises(UserError, match="sample 7 cannot be read: OSError: no such slice") as caught:
+        train_here(tmp_path, dataloader_num_workers=workers)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_killed_worker_is_one_line():
+    message = "DataLoader worker (pid 5) is killed by signal: Bus error. Workers may be out of memory.\nx"
+    with (
+        pytest.raises(UserError, match="was killed.*Bus error.*dataloader_num_workers=0") as caught,
+        cli.told_once(),
+    ):
+        raise RuntimeError(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_lost_connection_is_one_line(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="another process of this training is gone"), cli.told_once():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.2]:4321\nmore")
+
+
+def test_little_shared_memory_means_fewer_workers(tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": 64e6})
+    monkeypatch.setattr(loader.shutil, "disk_usage", lambda path: usage)
+    records = Records(tmp_path)
+    assert loader.affordable_workers(4, 1_000_000, records) == 4
+    assert loader.affordable_workers(4, 10_000_000, records) == 2
+    assert loader.affordable_workers(4, 268_000_000, records) == 0
+    assert "--shm-size" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_full_disk_at_a_checkpoint_is_one_line(tmp_path, train_here, monkeypatch):
+    def full(*arguments, **named):
+        raise RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed") from OSError(
+            28, ""
+        )
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        train_here(tmp_path)
+    assert "the disk is full" in steps.describe(caught.value)
+    assert not list((tmp_path / "run").glob("*unfinished*"))

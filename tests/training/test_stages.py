@@ -17,8 +17,9 @@ from safetensors.torch import load_file
 from test_memory import really_kept
 
 from cond2img.config import LDMConfig, VAEConfig
-from cond2img.data import LabelledFrameData
+from cond2img.data import DiffusionBatch, LabelledFrameData
 from cond2img.models import load_vae
+from cond2img.training.validation import validation_pairs
 from cond2video.config import SequenceConfig
 from cond2video.data import LabelledClipData
 from ctrlgenaug.config import load_config
@@ -26,8 +27,9 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.noise_schedule import NoiseSchedule
 from ctrlgenaug.plain_data import read_json
 from ctrlgenaug.training import cli
+from ctrlgenaug.training.config import ValidationData
 from ctrlgenaug.training.export import export_run
-from ctrlgenaug.training.memory import repeated, run_memory
+from ctrlgenaug.training.memory import run_memory
 from ctrlgenaug.training.order import Draw
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import count_parameters, set_modes
@@ -278,9 +280,9 @@ def test_samples_are_pure_functions_and_the_list_is_never_changed(world):
     rows = list(data.rows)
     for draw in (Draw(0, 1), Draw(3, 2)):
         first, second = data[draw], data[draw]
-        for key, value in first.items():
-            assert torch.equal(value, second[key]) if torch.is_tensor(value) else value == second[key]
-    assert not torch.equal(data[Draw(0, 1)]["noise"], data[Draw(1, 1)]["noise"])
+        assert first.names == second.names
+        assert all(map(torch.equal, first.tensors(), second.tensors()))
+    assert not torch.equal(data[Draw(0, 1)].noise, data[Draw(1, 1)].noise)
     assert data.rows == rows
 
 
@@ -294,9 +296,7 @@ def test_dry_run_estimates_the_memory_that_a_step_takes(stage, chain, monkeypatc
     memory = run_memory(config, made, 2)
     set_modes(made.step_module)
     batch = config.train_batch_size
-    real = {
-        key: value.clone() for key, value in repeated(made.example(), batch).items() if torch.is_tensor(value)
-    }
+    real = made.example().repeated(batch).map(torch.clone)
     assert memory.step.kept == really_kept(made.step_module, real)
     total, trained = count_parameters(made.step_module)
     vae, _ = count_parameters(made.vae)
@@ -317,22 +317,22 @@ def test_a_dropped_condition_is_zeros_and_trajectories_stay(world):
     data = LabelledClipData(data_config(SequenceConfig, world), "train")
     seen = set()
     for epoch in range(40):
-        item, kept = data[Draw(epoch, 0)], data.kept(Draw(epoch, 0))
+        item, kept = data[Draw(epoch, 0)].conditions, data.kept(Draw(epoch, 0))
         seen.add(frozenset(kept))
-        assert item["prior"].shape == (256, 64, 64) and item["motion"].shape == (7, 2, 256, 256)
-        assert bool(item["prior"].any()) == ("image_prior" in kept)
-        assert bool(item["motion"].any()) == ("motion_field" in kept)
-        assert item["trajectories"].shape == (8192, 8) and (item["trajectories"] >= 0).sum() > 8192
+        assert item.prior.shape == (1, 256, 64, 64) and item.motion.shape == (1, 7, 2, 256, 256)
+        assert bool(item.prior.any()) == ("image_prior" in kept)
+        assert bool(item.motion.any()) == ("motion_field" in kept)
+        assert item.trajectories.shape == (1, 8192, 8) and (item.trajectories >= 0).sum() > 8192
     assert len(seen) == 4
     expected = np.load(data.reader.motion_dir / "study_0001_s01.npy")
     kept_epoch = next(epoch for epoch in range(40) if "motion_field" in data.kept(Draw(epoch, 0)))
-    np.testing.assert_array_equal(data[Draw(kept_epoch, 0)]["motion"].numpy(), expected)
+    np.testing.assert_array_equal(data[Draw(kept_epoch, 0)].conditions.motion[0].numpy(), expected)
 
 
 def test_pixels_are_scaled_once(world):
     data = LabelledFrameData(data_config(LDMConfig, world), "train")
     raw = cv2.imread(str(data.file(0)), cv2.IMREAD_GRAYSCALE).astype(np.float64)
-    np.testing.assert_allclose(data[Draw(0, 0)]["pixels"][0, 0].numpy(), raw / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(data[Draw(0, 0)].pixels[0, 0, 0].numpy(), raw / 127.5 - 1, atol=1e-6)
 
 
 def test_latents_with_and_without_the_cache_are_the_same(chain, monkeypatch, tmp_path):
@@ -342,8 +342,8 @@ def test_latents_with_and_without_the_cache_are_the_same(chain, monkeypatch, tmp
     for cached in (True, False):
         stage = build("ldm", configure("ldm", cache_latents=cached, output_dir=tmp_path))
         stage.prepare(accelerator, Records(tmp_path))
-        batch = torch.utils.data.default_collate([stage.data[Draw(0, index)] for index in range(4)])
-        assert ("moments" in batch) == cached and ("pixels" in batch) != cached
+        batch = DiffusionBatch.join([stage.data[Draw(0, index)] for index in range(4)])
+        assert (batch.moments is not None) == cached and (batch.pixels is not None) != cached
         batches[cached] = stage.step_module.latents(batch)
     torch.testing.assert_close(batches[True], batches[False], rtol=1e-4, atol=1e-5)
     assert batches[True].std() > 0
@@ -478,3 +478,48 @@ def test_wrong_configs_are_named(stage, fields, message, chain, monkeypatch):
 def test_unknown_field_names_the_nearest():
     with pytest.raises(UserError, match="train_batch_sise.*train_batch_size"):
         configure("ldm", train_batch_sise=3)
+
+
+# --- what validation samples -------------------------------------------------------------------------------------------
+
+
+def pairs(world, **settings):
+    splits = [LabelledFrameData(data_config(LDMConfig, world), split) for split in ("test", "train")]
+    found, missing = validation_pairs(ValidationData(**settings), splits)
+    return [(pair.row.name, pair.row.cls, pair.label, pair.data.split) for pair in found], missing
+
+
+def test_validation_pairs_a_label_with_an_image_of_either_split(world):
+    found, missing = pairs(
+        world,
+        names=["MosMedData/MosMed_data/study_0004_slice01.png", "study_0002_slice03", "study_9999_slice01.png"],
+        class_labels=["CT-1", "CT-1", "CT-0"],
+    )  # fmt: skip
+    assert found == [
+        ("study_0004_slice01", "CT-0", "CT-1", "test"),
+        ("study_0002_slice03", "CT-1", "CT-1", "train"),
+    ]
+    assert missing == ["study_9999_slice01.png"]
+
+
+def test_without_names_validation_takes_the_first_sample_of_each_class(world):
+    assert [(cls, label) for _, cls, label, _ in pairs(world)[0]] == [
+        (c, c) for c in ("CT-0", "CT-1", "CT-234")
+    ]
+    assert [label for _, _, label, _ in pairs(world, class_labels=["CT-234"])[0]] == ["CT-234"]
+    assert pairs(world, names=["study_0005_slice01"])[0] == [("study_0005_slice01", "CT-1", "CT-1", "test")]
+    with pytest.raises(UserError, match="CT-9"):
+        pairs(world, class_labels=["CT-9"])
+
+
+@pytest.mark.parametrize("field", ["image_condition", "motion_condition"])
+def test_a_condition_that_is_switched_off_is_always_zeros_and_needs_no_file(field, world, tmp_path):
+    shutil.copytree(world / "MosMedData", tmp_path / "MosMedData")
+    folder = {"image_condition": "MosMed_data_emb", "motion_condition": "MosMed_motion_field"}[field]
+    shutil.rmtree(tmp_path / "MosMedData" / folder)
+    data = LabelledClipData(data_config(SequenceConfig, tmp_path, **{field: False}), "train")
+    data.check()
+    for epoch in range(10):
+        conditions = data[Draw(epoch, 0)].conditions
+        value = conditions.prior if field == "image_condition" else conditions.motion
+        assert value is not None and not value.any()

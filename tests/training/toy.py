@@ -21,6 +21,7 @@ from torch import nn
 from cond2img.training.batch_norm import synchronise_batch_norm
 from ctrlgenaug import steps
 from ctrlgenaug.training import cli
+from ctrlgenaug.training.batch import Batch
 from ctrlgenaug.training.config import TrainingConfig
 from ctrlgenaug.training.order import generator
 from ctrlgenaug.training.stage import Stage, TrainingStep
@@ -33,6 +34,12 @@ class ToyConfig(TrainingConfig):
     dropout: float = 0.1
     batch_norm: bool = True
     size: int = 10
+
+
+@dataclass(frozen=True)
+class ToyBatch(Batch):
+    x: torch.Tensor
+    y: torch.Tensor
 
 
 class ToyModel(nn.Module):
@@ -67,7 +74,7 @@ class ToyStep(TrainingStep):
         last = os.environ.get("RANK", "0") == str(int(os.environ.get("WORLD_SIZE", "1")) - 1)
         if last and self.calls == int(os.environ.get("TOY_TERM_AT", 0)):
             os.kill(os.getpid(), signal.SIGTERM)
-        loss = (self.model(batch["x"]) - batch["y"] + self.offset).square().mean()
+        loss = (self.model(batch.x) - batch.y + self.offset).square().mean()
         if str(self.calls) in os.environ.get("TOY_NAN_AT", "").split(","):
             loss = loss * torch.nan
         return loss, {"offset": self.offset.detach()}
@@ -85,7 +92,9 @@ class ToyData:
         x = torch.full((1, 8, 8), float(draw.index)) / self.config.size + torch.randn(
             1, 8, 8, generator=noise
         )
-        return {"name": f"toy{draw.index:02d}", "x": x, "y": x[:, 2:6, 2:6] * 0.5}
+        if draw.index == int(os.environ.get("TOY_BAD_SAMPLE", -1)):
+            raise OSError("no such slice")
+        return ToyBatch((f"toy{draw.index:02d}",), x[None], x[None, :, 2:6, 2:6] * 0.5)
 
     def check(self):
         pass
