@@ -44,7 +44,7 @@ class DiffusionStep(TrainingStep):
         self.model = model
         self.snr_gamma: float | None = None
         self.set_schedule(NoiseSchedule())
-        self.texts: torch.Tensor | None = None  # (texts, 77, 768), one row a distinct caption
+        self.texts = torch.empty(0)  # (texts, 77, 768), one row a distinct caption
 
     def set_schedule(self, schedule: NoiseSchedule) -> None:
         """Says what the model predicts, and how noise grows with the timestep."""
@@ -56,9 +56,8 @@ class DiffusionStep(TrainingStep):
 
     def latents(self, batch: DiffusionBatch) -> torch.Tensor:
         """(B, F, 4, 32, 32), drawn from the posterior with the samples' own noise."""
-        moments = batch.moments  # (B, F, 8, 32, 32)
-        if moments is None:
-            frames = batch.pixels  # (B, F, 1, 256, 256)
+        moments, frames = batch.moments, batch.pixels  # (B, F, 8, 32, 32) or (B, F, 1, 256, 256)
+        if frames is not None:
             moments = self.codec.moments(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
         return self.codec.latents(moments, batch.posterior_noise)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,9 +64,10 @@ class VAEStage(Stage):
 
     folder = "vae"
     config: VAEConfig
+    data: FrameData
 
     def __init__(self, config: VAEConfig) -> None:
-        model = load_vae(config.pretrained_model_path, grey=config.grey)
+        model = load_vae(config.pretrained_model_path, grey="random" if config.grey == "random" else "fold")
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         lpips_weights = find_lpips_weights(config.lpips_weights) if config.perceptual_loss else None
@@ -119,9 +121,8 @@ class VAEStage(Stage):
         totals = {"rec": 0.0, "l1": 0.0}
         indices = data.spread(frames)
         for start in range(0, len(indices), self.config.train_batch_size):
-            samples = [
-                data[Draw(0, index)] for index in indices[start : start + self.config.train_batch_size]
-            ]
+            part = indices[start : start + self.config.train_batch_size]
+            samples: list[Any] = [data[Draw(0, index)] for index in part]
             _, parts = self.step_module(FrameBatch.join(samples).to(self.device))
             for name in totals:
                 totals[name] += float(parts[name]) * len(samples)
@@ -132,15 +133,10 @@ class VAEStage(Stage):
     def validate(self, step: int, records: Records) -> None:
         """Test frames over their reconstructions."""
         config, data = self.config, self.test_data
-        shown = (
-            data.pick(config.validation_names)
-            if config.validation_names
-            else data.spread(config.validation_images)
-        )
-        originals, results = self._reconstruct(shown)
-        names = ", ".join(f"{data.rows[index].name} ({data.rows[index].cls})" for index in shown)
-        shown, made = (to_uint8(to_unit(torch.from_numpy(part)).numpy()) for part in (originals, results))
-        rows = [(f"test frames: {names}", shown), (f"step {step}", made)]
+        chosen = data.pick(config.validation_names) or data.spread(config.validation_images)
+        real, made = (to_uint8(to_unit(torch.from_numpy(part)).numpy()) for part in self._reconstruct(chosen))
+        names = ", ".join(f"{data.rows[index].name} ({data.rows[index].cls})" for index in chosen)
+        rows = [(f"test frames: {names}", real), (f"step {step}", made)]
         path = records.folder / "inter_test_results" / f"iter_{step}.png"
         save_picture(path, contact_sheet(rows, IMAGE_SIZE))
         records.log(f"step {step}: test reconstructions in {path}")

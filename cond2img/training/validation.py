@@ -50,11 +50,11 @@ def validation_pairs(
         UserError: a label is not a class of the data set.
     """
     spec = splits[0].spec
-    for label in settings.class_labels:
-        spec.class_id(label)
+    for known in settings.class_labels:
+        spec.class_id(known)
     pairs, missing = [], []
-    labels: Sequence[str | None] = settings.class_labels or [None] * len(settings.names)
-    for name, label in zip(settings.names, labels, strict=False):
+    asked: Sequence[str | None] = settings.class_labels or [None] * len(settings.names)
+    for name, label in zip(settings.names, asked, strict=False):
         found = next(
             ((data, index) for data in splits if (index := data.index_of(Path(name).stem)) is not None), None
         )
@@ -66,5 +66,5 @@ def validation_pairs(
     if not pairs:
         first = {row.cls: index for index, row in reversed(list(enumerate(splits[0].rows)))}
         wanted = settings.class_labels or spec.classes
-        pairs = [ValidationPair(splits[0], first[cls], cls) for cls in wanted if cls in first]
+        pairs = [ValidationPair(splits[0], first[one], one) for one in wanted if one in first]
     return pairs, missing

@@ -118,7 +118,8 @@ def prune(run_folder: str | Path, keep: int) -> None:
 
 def random_states() -> dict[str, Any]:
     """The state of every global random stream, in types that load without unpickling."""
-    name, keys, position, has_gauss, cached = np.random.get_state()
+    legacy: Any = np.random.get_state(legacy=True)
+    name, keys, position, has_gauss, cached = legacy
     version, internal, gauss = random.getstate()
     return {
         "python": (version, list(internal), gauss),

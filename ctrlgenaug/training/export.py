@@ -115,11 +115,9 @@ def export_run(
     out = out or config["export_dir"]
     if not out:
         raise UserError("the run's config names no export_dir", "Give --out", run)
-    if checkpoint:
-        chosen = run / checkpoint
+    chosen = run / checkpoint if checkpoint else checkpoints.newest_whole(run, print)
+    if checkpoint and chosen is not None:
         checkpoints.check(chosen)
-    else:
-        chosen = checkpoints.newest_whole(run, print)
     if chosen is None:
         raise UserError("holds no whole checkpoint", "Train first", run)
     model = next(name for name in MODELS if (chosen / name).is_dir())

@@ -25,12 +25,13 @@ def build_optimizer(
     extra = {"fused": True} if config.fused_adamw else {}
     if config.use_8bit_adam:
         try:
-            from bitsandbytes.optim import AdamW8bit as kind
+            from bitsandbytes.optim import AdamW8bit
         except ImportError:
             raise UserError(
                 "use_8bit_adam needs bitsandbytes, which is not installed",
                 "Run: pip install bitsandbytes; or set use_8bit_adam=false",
             ) from None
+        kind = AdamW8bit
     return kind(
         parameters,
         lr=config.learning_rate * (global_batch if config.scale_lr else 1),

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True)
+class Draw:
     """One sample of the line: the ``index``-th of the data set, as seen in ``epoch``."""
 
     epoch: int

@@ -480,7 +480,7 @@ def test_unknown_field_names_the_nearest():
         configure("ldm", train_batch_sise=3)
 
 
-# --- what validation samples -------------------------------------------------------------------------------------------
+# --- what validation samples -----------------------------------------------------------------------------------------
 
 
 def pairs(world, **settings):
