@@ -85,11 +85,10 @@ class Records:
                 lines = path.read_text(encoding="utf-8").split("\n")
                 kept = [line for line in lines if _step_in(line) <= step]
                 write_text(path, "".join(line + "\n" for line in kept))
-        if kept := [row for row in self.table(STEERING) if int(row["step"]) <= step]:
-            (self.folder / STEERING).unlink()
-            self.append_rows(STEERING, kept)
-        else:
-            (self.folder / STEERING).unlink(missing_ok=True)
+        measured = [row for row in self.table(STEERING) if int(row["step"]) <= step]
+        (self.folder / STEERING).unlink(missing_ok=True)
+        if measured:
+            self.append_rows(STEERING, measured)
         write_jsonl(self.folder / "stats.jsonl", [row for row in self.rows() if row["step"] <= step])
 
     def rows(self) -> list[dict[str, Any]]:
