@@ -12,6 +12,7 @@ from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
 class VAEConfig(TrainingConfig):
     """The VAE's training. Defaults are the published values."""
 
+    channels_last: bool = True
     perceptual_loss: bool = True
     lpips_weights: str | None = None  # torchvision's VGG16; None: looked for where it usually lies
     kl_weight: float = 1e-6
