@@ -39,7 +39,7 @@ ON_CPU = Path(__file__).resolve().parent / "published_on_cpu.py"
 VAE_SEQ_INPUTS = Path(__file__).resolve().parent / "vae_seq_inputs.py"
 VAE_SEQ_CLIPS = 4
 UNET_CALL = Path(__file__).resolve().parent / "unet_call.py"
-CASES = {"MosMed": 15, "MRNet": 24, "ACDC": 10, "TUSC": 9}
+CASES = {"MosMed": 15, "MRNet": 96, "ACDC": 30, "TUSC": 9}
 ROOT_FILES = ("database", "dataset.hdf5", "metadata.csv")
 HOMES = {"MosMed": "MosMedData", "MRNet": "MRNet", "ACDC": "ACDC", "TUSC": "TUSC"}
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from ctrlgenaug.datasets.fields import read_fields
 from ctrlgenaug.datasets.spec import DatasetSpec
 from ctrlgenaug.errors import UserError
 
@@ -309,11 +310,9 @@ def read_data_file(path: str | Path) -> DataFile:
     Raises:
         UserError: missing, malformed, a field that does not exist (the nearest is named) or cannot be.
     """
-    from ctrlgenaug.config import load_config  # OmegaConf takes a while; worker processes need no data file
-
     path = Path(path)
     if path.suffix.lower() not in (".yaml", ".yml"):
         raise UserError(
             "is not a data file (.yaml)", f"Make one with prepare_data.py --guess; see {PAGE}", path
         )
-    return load_config(DataFile, path, page=PAGE)
+    return read_fields(DataFile, path, PAGE)

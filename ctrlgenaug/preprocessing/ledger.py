@@ -7,17 +7,20 @@ noticed from directory listings alone, without reading 50,000 pictures.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ctrlgenaug.files import append_line, atomic_path, text_lines
+from ctrlgenaug.files import TEMPORARY_PREFIX, append_line, atomic_path, text_lines
 from ctrlgenaug.plain_data import parse_json, to_json, write_jsonl
 
 LEDGER = ".finished.jsonl"
+_numbers = itertools.count()  # of this process's temporary files
 
 
 def signature(paths: Iterable[Path], *, private: bool = False) -> list[list[Any]]:
@@ -99,6 +102,14 @@ def write_unsynced(path: Path, data: bytes) -> int:
 
     A power cut may empty it; the size in the ledger then tells. Waiting for each of 50,000 small files would not pay.
     """
-    with atomic_path(path, durable=False) as temporary:
-        temporary.write_bytes(data)
+    temporary = path.parent / f"{TEMPORARY_PREFIX}{os.getpid():x}-{next(_numbers):x}{path.suffix}"
+    try:  # most files go straight through: a folder of slices has tens of thousands
+        with open(temporary, "xb") as handle:
+            handle.write(data)
+        os.replace(temporary, path)
+    except OSError:  # no folder yet, a full disk, something in the way: with all care, and its errors
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        with atomic_path(path, durable=False) as careful:
+            careful.write_bytes(data)
     return len(data)

@@ -1,7 +1,6 @@
 """Registries and label tables, and the splits made from them.
 
-pandas, openpyxl and scikit-learn are imported where they are used: every worker process imports this module, none reads
-a table.
+openpyxl and scikit-learn are imported where they are used: they take longer to import than most tables to read.
 """
 
 from __future__ import annotations
@@ -13,14 +12,12 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.files import check_file
-
-if TYPE_CHECKING:
-    import pandas
 
 MOST_FILE_BYTES = 64 << 20  # of a table; a row a patient takes far less
 MOST_UNPACKED_BYTES = 128 << 20  # of an .xlsx, which is a zip archive
@@ -31,9 +28,34 @@ SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
 EXPORT = "Export it again, as .csv or .xlsx"
 
 
+@dataclass(frozen=True)
+class Table:
+    """Rows of text.
+
+    Attributes:
+        columns: their names, in order.
+        rows: cells, "" where one is empty; as many as columns.
+    """
+
+    columns: list[str]
+    rows: list[list[str]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def column(self, name: str) -> list[str]:
+        """The cells of one column."""
+        index = self.columns.index(name)
+        return [row[index] for row in self.rows]
+
+    def records(self) -> list[dict[str, str]]:
+        """Each row as {column: cell}."""
+        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
+
+
 def read_table(
     path: str | Path, *, header: bool = True, columns: Iterable[str] = (), sheet: str = ""
-) -> pandas.DataFrame:
+) -> Table:
     """Reads an .xlsx, .csv or .tsv table as text.
 
     CSV may be separated by commas, semicolons or tabs, in UTF-8 or UTF-16 with or without a mark, or in Latin-1. Of a
@@ -51,8 +73,6 @@ def read_table(
     Raises:
         UserError: missing, unreadable, or larger than a table of patients is.
     """
-    import pandas
-
     path, wanted = Path(path), list(columns)
     size = check_file(path, EXPORT)
     if size > MOST_FILE_BYTES:
@@ -71,14 +91,14 @@ def read_table(
     rows, start = _choose(sheets, wanted)
     if not header:
         width = max((len(row) for row in rows), default=0)
-        return pandas.DataFrame([row + [""] * (width - len(row)) for row in rows])
+        return Table([str(i) for i in range(width)], [row + [""] * (width - len(row)) for row in rows])
     if not rows:
         raise UserError("is empty", EXPORT, path)
     names = rows[start]
     while names and not names[-1]:
         names = names[:-1]
     body = [(row + [""] * len(names))[: len(names)] for row in rows[start + 1 :]]
-    return pandas.DataFrame([row for row in body if any(row)], columns=names, dtype=str)
+    return Table(names, [row for row in body if any(row)])
 
 
 def _choose(sheets: dict[str, list[list[str]]], wanted: list[str]) -> tuple[list[list[str]], int]:
@@ -197,7 +217,7 @@ def _without_styles(data: bytes) -> io.BytesIO:
     return stripped
 
 
-def require_columns(table: pandas.DataFrame, names: Sequence[str], path: str | Path) -> None:
+def require_columns(table: Table, names: Sequence[str], path: str | Path) -> None:
     """A `UserError` that names the columns which ``table`` lacks."""
     missing = [name for name in names if name not in table.columns]
     if missing:

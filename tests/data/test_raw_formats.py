@@ -374,7 +374,7 @@ TABLES = {
 def test_csv_as_programs_write_it(kind, tmp_path):
     (tmp_path / "t.csv").write_bytes(TABLES[kind])
     table = tables.read_table(tmp_path / "t.csv", columns=("id", "label"))
-    assert [tuple(row) for row in table.itertuples(index=False)] == ROWS[1:]
+    assert [tuple(row) for row in table.rows] == ROWS[1:]
 
 
 def _styles(data, change):
@@ -414,7 +414,7 @@ def test_workbooks_as_programs_write_them(kind, tmp_path):
     data, rows = BOOKS[kind]
     (tmp_path / "t.xlsx").write_bytes(data)
     table = tables.read_table(tmp_path / "t.xlsx", columns=("id", "label"))
-    assert [tuple(row) for row in table.itertuples(index=False)] == rows
+    assert [tuple(row) for row in table.rows] == rows
 
 
 @pytest.mark.parametrize(

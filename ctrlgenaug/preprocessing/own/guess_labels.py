@@ -7,16 +7,12 @@ import re
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing.own.labels import plain
 from ctrlgenaug.preprocessing.own.raw_cases import natural
 from ctrlgenaug.preprocessing.own.split_words import SPLIT_WORDS
-from ctrlgenaug.preprocessing.tables import read_table
-
-if TYPE_CHECKING:
-    import pandas
+from ctrlgenaug.preprocessing.tables import Table, read_table
 
 MOST_CLASSES = 12
 CLASS_WORDS = (
@@ -94,24 +90,24 @@ def best(tables: list[Path], candidates: list[set[str]], folder: Path) -> Labels
     return max(found, key=lambda item: item[0])[1] if found else None
 
 
-def _columns(path: Path, frame: pandas.DataFrame, candidates: list[set[str]]) -> tuple[int, Labels] | None:
+def _columns(path: Path, frame: Table, candidates: list[set[str]]) -> tuple[int, Labels] | None:
     matches: list[tuple[int, str, str]] = []
     for names in candidates:
         for ending in _endings(names):
             wanted = {plain(name.removesuffix(ending)) for name in names}
             for column in frame.columns:
-                hits = len(wanted & {plain(cell) for cell in frame[column] if cell})
+                hits = len(wanted & {plain(cell) for cell in frame.column(column) if cell})
                 matches.append((hits, column, ending))
     hits, case, ending = max(matches, key=lambda item: item[0], default=(0, "", ""))
     if hits < 2:
         return None
-    splits = [column for column in frame.columns if _is_split(frame[column])]
+    splits = [column for column in frame.columns if _is_split(frame.column(column))]
     classes = _class_columns(frame, {case, *splits})
     if not classes:
         return None
-    paths = any("/" in cell for cell in frame[case])
+    paths = any("/" in cell for cell in frame.column(case))
     columns = {"file" if paths else "case": case}
-    repeated = frame[case].duplicated().any()
+    repeated = len(set(frame.column(case))) < len(frame)
     patients = [c for c in frame.columns if c != case and _says(c, PATIENT_WORDS)]
     if repeated or _says(case, PATIENT_WORDS):
         columns = {"patient": case}
@@ -120,11 +116,11 @@ def _columns(path: Path, frame: pandas.DataFrame, candidates: list[set[str]]) ->
     columns["class"] = classes[0]
     if splits:
         columns["split"] = splits[0]
-    texts = [c for c in frame.columns if c not in columns.values() and _is_text(c, frame[c])]
+    texts = [c for c in frame.columns if c not in columns.values() and _is_text(c, frame.column(c))]
     if texts:
         columns["text"] = texts[0]
-    words = sorted({cell for cell in frame[classes[0]] if cell}, key=natural)
-    counts = Counter(frame[classes[0]])
+    words = sorted({cell for cell in frame.column(classes[0]) if cell}, key=natural)
+    counts = Counter(frame.column(classes[0]))
     seen = [
         f"column {case} names {hits} of the cases",
         f"columns that may be classes: {', '.join(classes)}; taken: {classes[0]} "
@@ -144,22 +140,22 @@ def _says(column: str, words: tuple[str, ...]) -> bool:
     return any(word in column.lower() if len(word) > 2 else word == column.lower() for word in words)
 
 
-def _is_split(cells: pandas.Series) -> bool:
+def _is_split(cells: list[str]) -> bool:
     values = {cell.lower() for cell in cells if cell}
     return len(values) >= 2 and values <= set(SPLIT_WORDS)
 
 
-def _is_text(column: str, cells: pandas.Series) -> bool:
+def _is_text(column: str, cells: list[str]) -> bool:
     lengths = sorted(len(cell) for cell in cells)
     long = bool(lengths) and lengths[len(lengths) // 2] > LONG_TEXT
-    return long or (_says(column, TEXT_WORDS) and cells.nunique() > 2)
+    return long or (_says(column, TEXT_WORDS) and len(set(cells)) > 2)
 
 
-def _class_columns(frame: pandas.DataFrame, taken: set[str]) -> list[str]:
+def _class_columns(frame: Table, taken: set[str]) -> list[str]:
     """Columns of few words, each several times, likely ones first."""
     found = []
     for position, column in enumerate(frame.columns):
-        cells = [cell for cell in frame[column] if cell]
+        cells = [cell for cell in frame.column(column) if cell]
         counts = Counter(cells)
         if column in taken or not 2 <= len(counts) <= MOST_CLASSES or len(cells) < 0.8 * len(frame):
             continue

@@ -78,12 +78,12 @@ def read_registry(registry: Path, data_root: Path) -> tuple[list[Case], dict[str
     data = datasets.data_file(datasets.get("MosMed"))
     class_of = {cls: cls for cls in data.classes if cls not in data.class_of.values()} | data.class_of
     table = read_table(registry, columns=COLUMNS)
-    if table.shape[1] < 3:
+    if len(table.columns) < 3:
         raise UserError("has fewer than three columns", "Use MosMedData's dataset_registry.xlsx", registry)
     columns = [name if name in table.columns else table.columns[i] for i, name in enumerate(COLUMNS, start=1)]
     rows: list[tuple[str, str, Path]] = []
     rejected = {}
-    for number, (category, study_file) in enumerate(table[columns].itertuples(index=False), start=2):
+    for number, (category, study_file) in enumerate(zip(*map(table.column, columns), strict=True), start=2):
         try:
             if not category and not study_file:
                 continue  # spreadsheets end in empty rows

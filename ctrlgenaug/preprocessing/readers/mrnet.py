@@ -45,10 +45,10 @@ def read_labels(root: Path, split: str) -> tuple[list[Case], dict[str, str]]:
     classes, folder = datasets.get("MRNet").classes, FOLDER_OF[split]
     path = root / f"{folder}-acl.csv"
     table = read_table(path, header=False)
-    if table.shape[1] < 2:
+    if len(table.columns) < 2:
         raise UserError("has fewer than two columns", "Give lines of the form id,label", path)
     cases, rejected = [], {}
-    for number, (series_id, label) in enumerate(table.iloc[:, :2].itertuples(index=False), start=1):
+    for number, (series_id, label) in enumerate((row[:2] for row in table.rows), start=1):
         digits, cls = whole_number(series_id), whole_number(label)
         if number == 1 and not digits.isdecimal():
             continue  # the header row of those files that have one

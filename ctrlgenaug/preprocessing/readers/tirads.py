@@ -90,7 +90,7 @@ def read_nodules(path: str | Path) -> tuple[list[Nodule], dict[str, str]]:
     table = read_table(path, columns=columns)
     require_columns(table, columns, path)
     rows, rejected = [], {}
-    for line, row in enumerate(table.to_dict("records"), start=2):
+    for line, row in enumerate(table.records(), start=2):
         level = row["ti-rads_level"].upper().removeprefix("TR")
         try:
             number = nodule_number(row["annot_id"])
