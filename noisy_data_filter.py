@@ -79,7 +79,7 @@ def add_levels(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--inter_threshold",
-        type=fraction,
+        type=positive_number,
         default=0.98,
         help="between: similarity, at most 1 (default: 0.98)",
     )
