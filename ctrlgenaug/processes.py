@@ -7,7 +7,10 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections.abc import Mapping
 from pathlib import Path
+
+from ctrlgenaug.errors import UserError
 
 LARGEST_POOL = 8  # worker processes by default: beyond it a disk is the limit
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # "max 100000" or "QUOTA PERIOD", in microseconds
@@ -23,6 +26,20 @@ def usable_cpus() -> int:
     except (OSError, ValueError):
         pass  # no container, or the older kind
     return max(1, count)
+
+
+def environment_number(name: str, default: int, environment: Mapping[str, str] = os.environ) -> int:
+    """A whole number of 0 or more that a launcher or scheduler has put into the environment.
+
+    Raises:
+        UserError: something else stands there.
+    """
+    text = environment.get(name, "").strip() or str(default)
+    if not (text.isascii() and text.isdecimal()):
+        raise UserError(
+            f"the environment says {name}={text}, which is not a number", f"Unset {name}, or mend it"
+        )
+    return int(text)
 
 
 def default_workers() -> int:

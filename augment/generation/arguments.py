@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from augment.generation.plan import CONDITIONS
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.processes import environment_number
 
 
 def words(tokens: str | Sequence[str]) -> list[str]:
@@ -84,7 +85,10 @@ def parse_shard(text: str | None, environment: Mapping[str, str] = os.environ) -
     if text is not None and text.startswith("slurm"):
         return _slurm_shard(text, environment)
     if text is None:
-        index, count = int(environment.get("RANK", 0)) + 1, int(environment.get("WORLD_SIZE", 1))
+        index, count = (
+            environment_number("RANK", 0, environment) + 1,
+            environment_number("WORLD_SIZE", 1, environment),
+        )
     else:
         match = re.fullmatch(r"(\d+)\s*/\s*(\d+)", text.strip())
         if match is None:
@@ -130,8 +134,8 @@ def _slurm_shard(text: str, environment: Mapping[str, str]) -> tuple[int, int]:
 
 def share_devices(devices: Sequence[str], environment: Mapping[str, str] = os.environ) -> list[str]:
     """This process's devices where a launcher started several processes on one machine; else all of them."""
-    rank = int(environment.get("LOCAL_RANK", 0))
-    count = int(environment.get("LOCAL_WORLD_SIZE", 1))
+    rank = environment_number("LOCAL_RANK", 0, environment)
+    count = environment_number("LOCAL_WORLD_SIZE", 1, environment)
     if count <= 1:
         return list(devices)
     return list(devices[rank::count]) or [devices[rank % len(devices)]]

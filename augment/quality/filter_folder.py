@@ -156,7 +156,6 @@ def save(
         draw_thresholds(target / PLOT, result)
         draw_examples(target / EXAMPLES, folder, result)
         write_json(target / REPORT, record(result, settings, provenance))
-    (target / ".lock").unlink(missing_ok=True)
 
 
 def _kept_earlier(path: Path) -> set[str]:

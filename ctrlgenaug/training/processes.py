@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.processes import environment_number
 
 SECONDS_TO_JOIN = 600  # for the other machines' processes to appear
 SECONDS_TO_LEAVE = 120  # to finish a step and save, once the launcher is gone
@@ -18,18 +19,9 @@ WAIT = timedelta(hours=6)  # validation and saving are the main process's; the o
 LAUNCHERS = (b"launch.py", b"accelerate", b"torchrun", b"torch.distributed", b"torch/distributed")
 
 
-def _number(name: str, default: int) -> int:
-    text = os.environ.get(name, "").strip() or str(default)
-    if not text.isdecimal():
-        raise UserError(
-            f"the environment says {name}={text}, which is not a number", f"Unset {name}, or mend it"
-        )
-    return int(text)
-
-
 def rank() -> int:
     """This process's rank, 0 for the main one; a `UserError` if the environment makes no sense."""
-    own, world = _number("RANK", 0), world_size()
+    own, world = environment_number("RANK", 0), world_size()
     if own >= world:
         raise UserError(
             f"the environment says RANK={own} of WORLD_SIZE={world}", "Start it by its *_train.sh script"
@@ -39,7 +31,7 @@ def rank() -> int:
 
 def world_size() -> int:
     """How many processes train together."""
-    return max(1, _number("WORLD_SIZE", 1))
+    return max(1, environment_number("WORLD_SIZE", 1))
 
 
 def forget_accelerate_settings() -> list[str]:
@@ -67,7 +59,7 @@ def connect(on_gpu: bool) -> None:
     import torch
     from torch import distributed
 
-    address, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), _number("MASTER_PORT", 29500)
+    address, port = os.environ.get("MASTER_ADDR", "127.0.0.1"), environment_number("MASTER_PORT", 29500)
     # torchrun has opened the meeting point already; a launcher that has not leaves it to the first process
     opened = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     try:
@@ -87,7 +79,7 @@ def connect(on_gpu: bool) -> None:
         ) from None
     store.set_timeout(WAIT)
     if on_gpu:
-        torch.cuda.set_device(_number("LOCAL_RANK", 0))
+        torch.cuda.set_device(environment_number("LOCAL_RANK", 0))
     backend = "nccl" if on_gpu else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank(), world_size=world, timeout=WAIT)
 

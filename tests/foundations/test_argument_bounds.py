@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from augment.generation.arguments import parse_shard, share_devices
 from ctrlgenaug import arguments
+from ctrlgenaug.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 NONSENSE = ["nan", "inf", "-inf", "-1", "1e400", "", " ", "x", "1,5", "0x10", "9" * 400, "٣x"]
@@ -60,3 +62,10 @@ def test_every_number_of_every_script_has_bounds():
 def test_a_script_says_it_in_one_line(call_script, tmp_path, command):
     error = call_script(*command, cwd=tmp_path, code=2).stderr.splitlines()[-1]
     assert f"argument {command[1]}" in error and repr(command[2]) in error
+
+
+@pytest.mark.parametrize("name", ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"])
+@pytest.mark.parametrize("text", ["x", "-1", "1.5", "٣"])
+def test_a_launchers_environment_is_checked(name, text):
+    with pytest.raises(UserError, match=f"the environment says {name}={text}"):
+        parse_shard(None, {name: text}), share_devices(["cpu"], {name: text})
