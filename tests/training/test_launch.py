@@ -212,6 +212,7 @@ def test_a_machine_whose_partner_s_launcher_is_killed_saves_and_leaves(tmp_path)
         pass
 
 
+@pytest.mark.slow  # the test above kills a launcher too
 def test_a_killed_launcher_s_training_leaves_and_frees_the_folder(tmp_path):
     (tmp_path / "toy.yaml").write_text("output_dir: run\n")
     launcher = subprocess.Popen(

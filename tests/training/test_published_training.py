@@ -80,6 +80,7 @@ def train(checkout: Path, stage: str) -> str:
     return result.stdout
 
 
+@pytest.mark.slow
 def test_the_three_published_commands_with_the_copying_in_between(checkout):
     # 1: the VAE, from Stable Diffusion's
     train(checkout, "vae")
