@@ -43,7 +43,7 @@ class _LinesInALog(tqdm):
 
     def close(self) -> None:
         """The last state, unless it stands there already."""
-        if not self.disable:
+        if not self.disable:  # type: ignore[has-type]
             if self.n != self.last_print_n:
                 self.display()
             self.disable = True

@@ -108,7 +108,7 @@ class PickledDtype:
         """The NumPy dtype; for ``object`` the reading ends."""
         if self.code in OBJECT_CODES:
             refuse("it holds an array of objects, which is not allowed")
-        return np.dtype(self.code).newbyteorder(self.order)
+        return np.dtype(self.order + self.code)
 
 
 class PickledArray:
@@ -223,17 +223,18 @@ def _no_hooks(*items: object) -> dict[Any, Any]:
     return {} if not items else refuse("it holds an OrderedDict with content")
 
 
+_ARRAY_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "multiarray._reconstruct": _empty_array,
+    "multiarray.scalar": _scalar,
+    "numeric._frombuffer": _array,
+}
 NUMPY_NAMES: dict[str, Any] = {
     "numpy.dtype": PickledDtype,
     "numpy.ndarray": PickledArray,
     **{
         f"numpy.{core}.{name}": Callback(call)
         for core in ("core", "_core")  # NumPy 1 and 2
-        for name, call in {
-            "multiarray._reconstruct": _empty_array,
-            "multiarray.scalar": _scalar,
-            "numeric._frombuffer": _array,
-        }.items()
+        for name, call in _ARRAY_FUNCTIONS.items()
     },
     "_codecs.encode": Callback(_latin1_bytes),
     "builtins.bytes": Callback(_empty_bytes),
@@ -288,7 +289,7 @@ def _load(unpickler: type[RestrictedUnpickler], stream: io.BytesIO) -> Any:
             refuse(f"it uses the instruction {opcode.name}, which is not allowed")
         if index >= LONGEST_PROGRAM:
             refuse("it has more instructions than data needs")
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= argument <= stream.tell():
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= int(argument or 0) <= stream.tell():
             refuse("it numbers more objects than it has")
     stream.seek(start)
     return unpickler(stream).load()
