@@ -76,7 +76,7 @@ class SequenceSynthesiser:
         self.num_frames, self.sampling = num_frames, sampling or Sampling()
         folder = find_model_folder(model_path, data_name, vae_path, image_model_path)
         unet = UNet3DMultiConditionModel.from_trained_3d(folder.unet)
-        _check_classes(unet, self.spec, folder.unet)
+        unet.require_classes(self.spec, folder.unet)
         tokenizer, encoder = load_text(folder.companions)
         self.has_image_branch = any(unet.config.condition_insert_block)
         self.has_motion_branch = bool(unet.config.motion_condition)
@@ -166,13 +166,3 @@ def _usable(device: str) -> torch.device:
     else:
         torch.set_num_threads(1)
     return chosen
-
-
-def _check_classes(unet: UNet3DMultiConditionModel, spec: datasets.DatasetSpec, path: Path) -> None:
-    classes = unet.config.num_class_embeds
-    if classes != len(spec.classes):
-        raise UserError(
-            f"knows {classes} classes, {spec.data_name} has {len(spec.classes)}",
-            "Check --data_name and the model's folder",
-            path,
-        )

@@ -21,6 +21,8 @@ from cond2img.models.attention import MultiModalAttention, SpatialTransformer, T
 from cond2img.models.blocks import DownLevel, FramesGroupNorm, MidLevel, TransformerFactory, UpLevel
 from cond2img.models.conditioning import Conditioning, number_points
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
+from ctrlgenaug.datasets import DatasetSpec
+from ctrlgenaug.errors import UserError
 
 IMAGE_PRIOR_CHANNELS = 256
 
@@ -377,6 +379,16 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         for level in self.up_blocks:
             x = level(x, skips, conditions)
         return x
+
+    def require_classes(self, spec: DatasetSpec, folder: str | Path) -> None:
+        """Raises a `UserError` that names ``folder`` if the model knows another number of classes than ``spec`` has."""
+        known = self.config.num_class_embeds
+        if known != len(spec.classes):
+            raise UserError(
+                f"is a model of {known} classes, {spec.data_name} has {len(spec.classes)}",
+                "Check data_name and the model's folder",
+                folder,
+            )
 
     @classmethod
     def from_pretrained_2d(

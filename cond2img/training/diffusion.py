@@ -247,13 +247,3 @@ class DiffusionStage(Stage):
         records.log(f"step {step}: {steering.judge(test)}")
         if advice := steering.hint(test, train, samples_seen):
             records.log(f"hint: {advice}")
-
-    def check_classes(self) -> None:
-        """Raises a `UserError` if the model was made for another number of classes than the data set has."""
-        found, wanted = self.model.config.num_class_embeds, len(self.data.spec.classes)
-        if found != wanted:
-            raise UserError(
-                f"is a model of {found} classes, {self.config.data_name} has {wanted}",
-                "Check data_name and pretrained_model_path",
-                self.config.pretrained_model_path,
-            )

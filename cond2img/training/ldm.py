@@ -40,7 +40,7 @@ class LDMStage(DiffusionStage):
             ),
         )
         super().__init__(config, data, DiffusionStep(model))
-        self.check_classes()
+        self.model.require_classes(data.spec, config.pretrained_model_path)
         self.test_data = LabelledFrameData(config, config.test_split)
         self.next_step = f"Next: sh sequence_LDM_train.sh{default_config(config.data_name, 'sequence-LDM')}"
 

@@ -34,7 +34,7 @@ class SequenceStage(DiffusionStage):
         )
         mark_finetuned(model, config.trainable_modules)
         super().__init__(config, data, DiffusionStep(model))
-        self.check_classes()
+        self.model.require_classes(data.spec, config.pretrained_model_path)
         self.test_data = LabelledClipData(config, config.test_split)
         self.next_step = f"Next: python generate.py --sequence_model {config.export_dir or 'FOLDER'} ..."
 

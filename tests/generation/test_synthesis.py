@@ -184,7 +184,7 @@ def test_damaged_conditions_are_named(world):
 
 
 def test_a_model_of_other_classes_is_refused(world):
-    with pytest.raises(UserError, match="knows 3 classes, ACDC has 5"):
+    with pytest.raises(UserError, match="is a model of 3 classes, ACDC has 5"):
         SequenceSynthesiser("cpu", str(world / "model"), "ACDC", ".", (), vae_path=str(world / "model"))
 
 

@@ -93,6 +93,21 @@ def chain(world, tmp_path_factory):
     return cwd
 
 
+def test_steering_is_measured_on_any_trained_folder(chain, call_script):
+    image = ("--load_2d_pretrained_model_name", "pretrained_2d_model_MosMed")
+    few = ("--samples", 2, "--device", "cpu")
+    told = call_script("measure_steering.py", *image, *few, cwd=chain).stdout
+    assert "image prior: " in told and "class: " in told and "motion field" not in told
+    both = ("--load_3d_trained_model_name", "sequence_model_MosMed", *image, *few, "--out", "steering.csv")
+    assert "motion field: " in call_script("measure_steering.py", *both, cwd=chain).stdout
+    with (chain / "steering.csv").open() as handle:
+        rows = list(csv.DictReader(handle))
+    assert len(rows) == 4 * 3 and {row["split"] for row in rows} == {"test"}
+    wrong = call_script("measure_steering.py", *image, *few, "--data_name", "ACDC", cwd=chain, code=2).stderr
+    assert "is a model of 3 classes, ACDC has 5" in wrong.splitlines()[-1]
+    assert "no model is named" in call_script("measure_steering.py", cwd=chain, code=2).stderr
+
+
 def test_each_stage_leaves_what_the_next_one_expects(chain):
     image, sequence = chain / "pretrained_2d_model_MosMed", chain / "sequence_model_MosMed"
     for part in ("MosMed-vae-pretrained", "scheduler", "text_encoder", "tokenizer"):
