@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,7 +107,7 @@ class DownLevel(_Level):
         layers: int,
         transformer: TransformerFactory | None,
         downsample: bool,
-        **norm: float,
+        **norm: Any,
     ) -> None:
         widths = [in_channels] + [channels] * (layers - 1)
         super().__init__(
@@ -139,7 +140,7 @@ class UpLevel(_Level):
         layers: int,
         transformer: TransformerFactory | None,
         upsample: bool,
-        **norm: float,
+        **norm: Any,
     ) -> None:
         widths = [below] + [channels] * (layers - 1)
         skips = [channels] * (layers - 1) + [above]
@@ -164,7 +165,7 @@ class UpLevel(_Level):
 class MidLevel(_Level):
     """Residual block, transformer, residual block at the smallest size."""
 
-    def __init__(self, channels: int, transformer: TransformerFactory, **norm: float) -> None:
+    def __init__(self, channels: int, transformer: TransformerFactory, **norm: Any) -> None:
         super().__init__(
             [ResidualBlock(channels, channels, **norm) for _ in range(2)], [transformer(channels)]
         )

@@ -143,8 +143,8 @@ class Conditioning:
         def cut(tensor: Tensor | None, each: int = 1) -> Tensor | None:
             return None if tensor is None else tensor[-count * each :]
 
-        def cut_pair(pair: KeysValues | None) -> KeysValues | None:
-            return None if pair is None else (cut(pair[0]), cut(pair[1]))
+        def cut_pair(pair: KeysValues) -> KeysValues:
+            return pair[0][-count:], pair[1][-count:]
 
         lines = self.trajectories
         if lines is not None:
@@ -157,5 +157,6 @@ class Conditioning:
             time=cut(self.time),
             motion=cut(self.motion, self.frames),
             trajectories=lines,
-            cache=self.cache and tuple((cut_pair(text), cut_pair(image)) for text, image in self.cache),
+            cache=self.cache
+            and tuple((cut_pair(text), image and cut_pair(image)) for text, image in self.cache),
         )

@@ -64,7 +64,10 @@ class ImageProjection(nn.Module):
 
     def forward(self, prior: Tensor) -> Tensor:
         """(B, 256, 64, 64) -> (B, 1024, D)."""
-        x = F.silu(self.down(self.bn(prior)))
+        x = prior.contiguous(
+            memory_format=torch.channels_last
+        )  # as the weights: else half of a small model's time
+        x = F.silu(self.down(self.bn(x)))  # (B, 256, 32, 32)
         return self.norm(self.proj(x.flatten(2).transpose(1, 2)))
 
 
@@ -363,22 +366,27 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
 
     def _denoise(self, x: Tensor, conditions: Conditioning, deep: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B*F, 4, H, W) -> (B*F, 4, H, W), and the features below the last layer, if they were not given."""
-        x = self._first_features(x, conditions)
+        # fmt: off
+        x = self._first_features(x, conditions)                   # (B*F, C, H, W)
         if deep is None:
-            deep = self._deep_features(x, conditions)
-        x = self.up_blocks[-1].last_pair(deep, x, conditions)
-        return self.conv_out(F.silu(self.conv_norm_out(x, conditions.frames))), deep
+            deep = self._deep_features(x, conditions)             # (B*F, C, H, W)
+        x = self.up_blocks[-1].last_pair(deep, x, conditions)     # (B*F, C, H, W)
+        x = F.silu(self.conv_norm_out(x, conditions.frames))      # (B*F, C, H, W), statistics over F
+        return self.conv_out(x), deep                             # (B*F, 4, H, W)
+        # fmt: on
 
     def _deep_features(self, x: Tensor, conditions: Conditioning) -> Tensor:
         """All the way down and up again, but for the outermost layer of the way up."""
-        skips = []  # without x itself, which the outermost layer takes
+        skips: list[Tensor] = []  # without x itself, which the outermost layer takes
+        # fmt: off
         for level in self.down_blocks:
-            x, carried = level(x, conditions)
+            x, carried = level(x, conditions)                     # (B*F, 4C, H/8, W/8) at the end
             skips += carried
-        x = self.mid_block(x, conditions)
+        x = self.mid_block(x, conditions)                         # (B*F, 4C, H/8, W/8)
         for level in self.up_blocks:
-            x = level(x, skips, conditions)
+            x = level(x, skips, conditions)                       # (B*F, C, H, W) at the end
         return x
+        # fmt: on
 
     def require_classes(self, spec: DatasetSpec, folder: str | Path) -> None:
         """Raises a `UserError` that names ``folder`` if the model knows another number of classes than ``spec`` has."""

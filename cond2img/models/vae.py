@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 from diffusers import ModelMixin  # diffusers also looks it up here when it loads a whole pipeline
@@ -55,7 +55,7 @@ def _spell_officially(module: ModelMixin, weights: dict[str, Tensor], prefix: st
 def load_vae(
     pretrained_model_path: str | Path,
     subfolder: str | None = None,
-    grey: Literal["fold", "random"] = "fold",
+    grey: str = "fold",
     **overrides: Any,
 ) -> AutoencoderKL:
     """Loads a VAE: Stable Diffusion's (3 channels) or a trained one (1 channel), whatever its spelling.

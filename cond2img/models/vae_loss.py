@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+import torchmetrics
 from torch import Tensor, nn
 
 from ctrlgenaug.errors import UserError
@@ -56,7 +56,7 @@ class LPIPS(nn.Module):
         bounds = zip((-1, *VGG_TAPS), VGG_TAPS, strict=False)
         self.slices = nn.ModuleList([network[a + 1 : b + 1] for a, b in bounds])
 
-        folder = Path(find_spec("torchmetrics").submodule_search_locations[0])
+        folder = Path(torchmetrics.__file__).parent
         linear = read_tensors(
             folder / "functional/image/lpips_models/vgg.pth", "Install the project's torchmetrics"
         )

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 from collections.abc import Callable, Sequence
 from functools import reduce
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from diffusers import DiffusionPipeline
@@ -23,7 +23,7 @@ from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
-Generators = torch.Generator | Sequence[torch.Generator] | None
+Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 Callback = Callable[[Any, int, int, dict], dict | None]
 
 
@@ -288,8 +288,8 @@ class GuidedPipeline(DiffusionPipeline):
             raise ValueError(f"output_type is {output_type!r}, must be one of {', '.join(OUTPUT_TYPES)}")
         guidance = guidance or Guidance()
         frames, height, width = size
-        shape = (len(conditions), self.unet.config.in_channels, frames)
-        shape += (height // self.vae_scale_factor, width // self.vae_scale_factor)
+        small = (height // self.vae_scale_factor, width // self.vae_scale_factor)
+        shape = (len(conditions), self.unet.config.in_channels, frames, *small)
         with_text, without_text = self._text(conditions.text, prompt_embeds, negative_prompt_embeds, guidance)
         self.unet.to(memory_format=torch.channels_last)  # does nothing if it is so already
         encoded = self._condition(conditions, frames, guidance, with_text, without_text, batch_norm)

@@ -1,4 +1,8 @@
-"""Attention that knows of frames: the sequential augmentation module and sequential attention."""
+"""Attention that knows of frames: the sequential augmentation module and sequential attention.
+
+The paper's sequential augmentation module (SAM) is key-frame attention followed by motion field attention; both replace
+the self-attention of the image model's transformer blocks.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from cond2img.models.conditioning import Conditioning, Trajectories
 
 def key_frame_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Frame i attends to frame 0 and to frame max(i - 1, 0), concatenated (method, section 5).
+
+    softmax(Q_i [K_0, K_{i-1}]^T / sqrt(D)) [V_0, V_{i-1}], per head.
 
     For frames 0 and 1 both are frame 0. Attending to something twice is attending to it once, so these two frames
     share one attention with half the keys; the result is the same.
@@ -42,10 +48,16 @@ def key_frame_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.cat([first, rest.unflatten(0, (batch, -1))], dim=1)
 
 
+GATHERED_AT_ONCE = 1 << 25  # numbers, 128 MB in float32: what 32 frames gather would take gigabytes
+
+
 def trajectory_attention(y: Tensor, trajectories: Trajectories) -> Tensor:
     """Motion field attention: each point attends to itself and to the other points of its trajectory.
 
-    ``y`` is query, key and value at once, so that one gather serves both.
+    softmax(y_p Y^T / sqrt(D)) Y, per head, with Y the rows of y at the points of p's trajectory (method, section 5).
+
+    ``y`` is query, key and value at once, so that one gather serves both. Without gradients, long clips are gathered
+    some points at a time; the result is the same.
 
     Args:
         y: (B, P, heads, D), P = F * side * side points.
@@ -56,11 +68,24 @@ def trajectory_attention(y: Tensor, trajectories: Trajectories) -> Tensor:
     """
     batch, points, heads, dim = y.shape
     start = torch.arange(batch, device=y.device)[:, None, None] * points
-    index = (trajectories.index + start).flatten()  # (B * P * L,)
-    keys = y.reshape(batch * points, -1).index_select(0, index).view(batch, points, -1, heads, dim)
-    scores = (y.unsqueeze(2) * keys).sum(-1).transpose(2, 3) * dim**-0.5  # (B, P, heads, L)
-    weights = (scores + trajectories.bias).softmax(-1).transpose(2, 3)
-    return (weights.unsqueeze(-1) * keys).sum(2)
+    rows = y.reshape(batch * points, heads * dim)
+
+    def attend(query: Tensor, index: Tensor, bias: Tensor) -> Tensor:
+        """(B, p, heads, D), (B, p, L) and (B, p, 1, L) -> (B, p, heads, D)."""
+        keys = rows.index_select(0, (index + start).flatten())  # (B * p * L, C)
+        keys = keys.view(*index.shape, heads, dim)  # (B, p, L, heads, D)
+        scores = (query.unsqueeze(2) * keys).sum(-1).transpose(2, 3) * dim**-0.5  # (B, p, heads, L)
+        weights = (scores + bias).softmax(-1).transpose(2, 3)  # (B, p, L, heads)
+        return (weights.unsqueeze(-1) * keys).sum(2)
+
+    per_point = batch * trajectories.index.shape[-1] * heads * dim
+    size = max(1, GATHERED_AT_ONCE // per_point)
+    if torch.is_grad_enabled() or points <= size:
+        return attend(y, trajectories.index, trajectories.bias)
+    parts = zip(
+        y.split(size, 1), trajectories.index.split(size, 1), trajectories.bias.split(size, 1), strict=True
+    )
+    return torch.cat([attend(*part) for part in parts], dim=1)
 
 
 class SequentialAugmentation(SelfAttention):
@@ -72,11 +97,14 @@ class SequentialAugmentation(SelfAttention):
         def split(x: Tensor) -> Tensor:
             return x.view(conditions.batch, conditions.frames, x.shape[1], self.heads, -1)
 
-        y = key_frame_attention(split(self.to_q(x)), split(self.to_k(x)), split(self.to_v(x)))
+        # fmt: off
+        q, k, v = split(self.to_q(x)), split(self.to_k(x)), split(self.to_v(x))  # (B, F, N, heads, D)
+        y = key_frame_attention(q, k, v)                                         # (B, F, N, heads, D)
         trajectories = conditions.trajectories
         if trajectories is not None and size == (trajectories.side, trajectories.side):
-            y = trajectory_attention(y.flatten(1, 2), trajectories)
-        return self.to_out[0](y.reshape(x.shape))
+            y = trajectory_attention(y.flatten(1, 2), trajectories)              # (B, F*N, heads, D)
+        return self.to_out[0](y.reshape(x.shape))                                # (B*F, N, C)
+        # fmt: on
 
 
 class SequenceTransformerBlock(TransformerBlock):

@@ -19,7 +19,7 @@ def inherit_fields(base: type, **defaults: Any) -> Callable[[Callable], Callable
     """
 
     def decorate(init: Callable) -> Callable:
-        inherited = [p for name, p in inspect.signature(base.__init__).parameters.items() if name != "self"]
+        inherited = [p for name, p in inspect.signature(base).parameters.items() if name != "self"]
         inherited = [p.replace(default=defaults.get(p.name, p.default)) for p in inherited]
         itself, *own = [
             p
@@ -32,7 +32,7 @@ def inherit_fields(base: type, **defaults: Any) -> Callable[[Callable], Callable
 
         with_defaults.__doc__ = init.__doc__
         keyword_only = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own + inherited]
-        with_defaults.__signature__ = inspect.Signature([itself, *keyword_only])
+        with_defaults.__signature__ = inspect.Signature([itself, *keyword_only])  # type: ignore[attr-defined]
         return with_defaults
 
     return decorate

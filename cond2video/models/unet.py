@@ -169,7 +169,7 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
         return x + conditions.motion
 
     @classmethod
-    def from_pretrained_2d(
+    def from_pretrained_2d(  # type: ignore[override]  # the method's name for what makes one model of the other
         cls,
         pretrained_model_path: str | Path,
         subfolder: str | None = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -143,7 +144,8 @@ def extract_priors(
             name=WEIGHTS_FILE,
             notes={"encoder": Path(settings.checkpoint).name},
         )
-        finished, sizes = ledger.entries(folder), {}
+        finished = ledger.entries(folder)
+        sizes: dict[str, dict[str, os.stat_result]] = {}
         digests = {name: frame_digest(frame) for name, frame in frames.items()}
         todo = [
             name
@@ -162,8 +164,8 @@ def extract_priors(
                 for name, error in _make(model, device, todo, frames, targets, settings):
                     bar.update()
                     if error is None:
-                        files = {targets[name].name: targets[name].stat().st_size}
-                        ledger.record(folder, {"case": name, "made_from": digests[name], "files": files})
+                        made = {targets[name].name: targets[name].stat().st_size}
+                        ledger.record(folder, {"case": name, "made_from": digests[name], "files": made})
                         outcome.counts["made"] += 1
                     elif strict:
                         raise error
@@ -203,7 +205,7 @@ def _make(
                     raise error  # a full disk stops the step
                 yield name, error
 
-        reading, writing = read(0), []
+        reading, writing = read(0), list[tuple[str, Future]]()
         for start in range(0, len(names), size):
             good = [(name, job.result()) for name, job in reading if job.exception() is None]
             yield from settle([item for item in reading if item[1].exception() is not None])

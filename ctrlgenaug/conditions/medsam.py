@@ -108,6 +108,9 @@ def load_encoder(path: str | Path) -> torch.nn.Module:
             REMEDY,
             path,
         )
+    damaged = [name for name, value in model.named_parameters() if not value.isfinite().all()]
+    if damaged:
+        raise UserError(f"holds values that are not finite (in {damaged[0]})", REMEDY, path)
     return model.float().eval().requires_grad_(False)
 
 

@@ -57,6 +57,7 @@ def _as_published(
     if "quant_conv.weight" in weights:
         return config, {"vae_loss.logvar": torch.zeros(())} | weights
     sequence = any("motion_encoder" in name or "attn_temp" in name for name in weights)
+    config = {name: value for name, value in config.items() if name != "prediction_type"}  # not theirs
     fields = UNET_FIELDS | (SEQUENCE_FIELDS if sequence else IMAGE_FIELDS)
     if not sequence:  # the sequence stage's lines, which its users add to the image model's config by hand
         config = {name: value for name, value in config.items() if name not in SEQUENCE_FIELDS}

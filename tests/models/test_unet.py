@@ -10,7 +10,7 @@ from golden_vectors import SMALL_UNET, arr, difference, official_weights
 
 from cond2img.models import UNet2DMultiConditionModel
 from cond2img.models.conditioning import Trajectories, number_points
-from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
+from cond2video.models import UNet3DMultiConditionModel, attention, mark_finetuned
 from cond2video.models.attention import key_frame_attention, trajectory_attention
 from cond2video.models.unet import FINETUNED
 
@@ -191,6 +191,16 @@ def test_trajectory_attention_is_its_definition():
                 keys = y[b, others, head]
                 expected = (keys @ y[b, point, head] / math.sqrt(dim)).softmax(0) @ keys
                 torch.testing.assert_close(out[b, point, head], expected)
+
+
+def test_trajectories_gathered_in_parts_are_the_same(monkeypatch):
+    traj, mask = lines(2, 3, 4)
+    y = arr("y", (2, 48, 2, 5))
+    lines_of = Trajectories.from_numbers(number_points(traj, mask, 3), 3, torch.float32)
+    whole = trajectory_attention(y, lines_of)
+    monkeypatch.setattr(attention, "GATHERED_AT_ONCE", 500)  # some points at a time
+    with torch.no_grad():
+        assert torch.equal(trajectory_attention(y, lines_of), whole)
 
 
 def step(model, given):
