@@ -80,8 +80,28 @@ def without_small_parts(labels: np.ndarray, voxels: int = 1000, pixels: int = 10
     First 3-D components of fewer than ``voxels`` voxels (26-connected) go, then in each slice 2-D components of fewer
     than ``pixels`` pixels (8-connected).
     """
-    kept = cc3d.dust(labels, threshold=voxels, connectivity=26)
-    return np.stack([cc3d.dust(plane, threshold=pixels, connectivity=8) for plane in kept])
+    touched = labels != 0
+    sides = [
+        np.flatnonzero(touched.any(tuple(other for other in range(3) if other != axis))) for axis in range(3)
+    ]
+    kept = np.zeros_like(labels)
+    if len(sides[0]):
+        box = tuple(slice(side[0], side[-1] + 1) for side in sides)  # all else is background
+        kept[box] = cc3d.dust(np.ascontiguousarray(labels[box]), threshold=voxels, connectivity=26)
+        for plane in kept[box]:
+            _remove_specks(plane, pixels)
+    return kept
+
+
+def _remove_specks(plane: np.ndarray, pixels: int) -> None:
+    """Sets components of each label of fewer than ``pixels`` pixels (8-connected) in ``plane`` (H, W) to 0."""
+    for label in np.unique(plane[plane != 0]):
+        part = (plane == label).view(np.uint8)
+        _, components, stats, _ = cv2.connectedComponentsWithStats(part, connectivity=8)
+        small = stats[:, cv2.CC_STAT_AREA] < pixels
+        small[0] = False  # the background
+        if small.any():
+            plane[small[components]] = 0
 
 
 def pad_to_square(image: np.ndarray) -> np.ndarray:
