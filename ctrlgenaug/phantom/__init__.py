@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctrlgenaug import datasets
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import claim_folder, exclusive
 from ctrlgenaug.phantom import chest, cohort, heart, knee, thyroid
@@ -40,8 +41,9 @@ class Format:
     first_step: str
 
 
-FORMATS = {
-    "MosMed": Format(
+# By the reader that a data set's file names (`ctrlgenaug.datasets.data_file.Raw`).
+BY_READER = {
+    "mosmed": Format(
         {"CT-0": 254, "CT-1": 684, "CT-2": 125, "CT-3": 45, "CT-4": 2},
         (("CT-0",), ("CT-1",), ("CT-2", "CT-3", "CT-4")),
         11,
@@ -50,10 +52,10 @@ FORMATS = {
         chest.write,
         "MosMedData/extract_all_slices.py",
     ),
-    "MRNet": Format(
+    "mrnet": Format(
         {"0": 988, "1": 262}, (("0",), ("1",)), 4, (15, 52), True, knee.write, "MRNet/extract_all_slices.py"
     ),
-    "ACDC": Format(
+    "acdc": Format(
         dict.fromkeys(heart.GROUPS, 30),
         tuple((group,) for group in heart.GROUPS),
         10,
@@ -62,7 +64,7 @@ FORMATS = {
         heart.write,
         "ACDC/extract_all_slices.py",
     ),
-    "TUSC": Format(
+    "tusc": Format(
         {"TR2": 1, "TR3": 1, "TR4": 2, "TR5": 2},  # each class alike: the films are what matters here
         (("TR2", "TR3"), ("TR4",), ("TR5",)),
         7,
@@ -74,12 +76,18 @@ FORMATS = {
 }
 
 
+def formats() -> dict[str, Format]:
+    """The data sets that can be drawn, by their names: those whose files name a reader of `BY_READER`."""
+    readers = {name: datasets.data_file(datasets.get(name)).raw.reader for name in datasets.data_names()}
+    return {name: BY_READER[reader] for name, reader in readers.items() if reader in BY_READER}
+
+
 def class_counts(data_name: str, cases: int, balance: bool = False) -> dict[str, int]:
     """How many of ``cases`` patients each raw class gets: as often as in the real data, or as many of each.
 
     Classes that the split merges count as one class; each gets at least two patients, because the split is stratified.
     """
-    form = FORMATS[data_name]
+    form = formats()[data_name]
     if cases < form.fewest:
         raise UserError(
             f"{cases} cases of {data_name} cannot be split into train and test with every class in both",
@@ -109,7 +117,7 @@ def make_phantom(
     """Writes a phantom data set in the raw format of ``data_name`` below ``out``.
 
     Args:
-        data_name: one of `FORMATS`.
+        data_name: one of `formats`.
         out: the folder; the data set's home, e.g. ``MosMedData``.
         counts: patients a raw class.
         seed: the same seed gives the same patients.
@@ -123,9 +131,9 @@ def make_phantom(
     Raises:
         UserError: unknown data set or class, or the folder holds another phantom data set.
     """
-    if data_name not in FORMATS:
-        raise UserError(f"no phantom of {data_name!r}", f"Choose one of {', '.join(FORMATS)}")
-    form, out = FORMATS[data_name], Path(out)
+    if data_name not in formats():
+        raise UserError(f"no phantom of {data_name!r}", f"Choose one of {', '.join(formats())}")
+    form, out = formats()[data_name], Path(out)
     unknown = set(counts) - set(form.frequencies)
     if unknown or min(counts.values(), default=0) < 0:
         raise UserError(

@@ -7,7 +7,7 @@ import argparse
 from ctrlgenaug import steps
 from ctrlgenaug.arguments import positive_int, seed_number, whole_number
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.phantom import FORMATS, class_counts, make_phantom
+from ctrlgenaug.phantom import class_counts, formats, make_phantom
 
 
 def _counts(text: str) -> dict[str, int]:
@@ -32,7 +32,7 @@ def main() -> int:
         "They stand in for real data in the demo and the tests; they are no medical data.",
         "python -m ctrlgenaug.phantom --data_name MosMed --cases 30 --balance --seed 0 --out MosMedData",
     )
-    parser.add_argument("--data_name", required=True, choices=FORMATS, help="whose raw format to write")
+    parser.add_argument("--data_name", required=True, choices=formats(), help="whose raw format to write")
     parser.add_argument("--cases", type=positive_int, default=30, help="patients (default: %(default)s)")
     parser.add_argument(
         "--seed", type=seed_number, default=0, help="same seed, same patients (default: %(default)s)"
@@ -80,7 +80,7 @@ def main() -> int:
     per_class = ", ".join(f"{cls} {count}" for cls, count in counts.items())
     print(
         f"{'made' if made else 'already complete:'} {sum(counts.values())} {name} phantom patients ({per_class}) "
-        f"in {arguments.out}; next: {FORMATS[name].first_step}, run inside that folder"
+        f"in {arguments.out}; next: {formats()[name].first_step}, run inside that folder"
     )
     return 0
 

@@ -185,5 +185,6 @@ def _stored_mask(lesion: np.ndarray, number: int, frame: int) -> np.ndarray:
     full = shapes.enlarge(lesion[None] * 255, HEIGHT, WIDTH)[0]
     stored = full.astype(np.uint8) if number % 3 == 0 else np.where(full >= 128, 255, 0).astype(np.uint8)
     if frame % 4 == 1:
-        stored[20:30, 30:42] = 255  # 120 pixels: small enough to be erased
+        # 120 pixels: small enough to be erased; below the lesion, where the published code expects it
+        stored[-30:-20, 30:42] = 255
     return stored

@@ -10,7 +10,7 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.phantom import FORMATS, chest, class_counts, heart, knee, make_phantom, shapes
+from ctrlgenaug.phantom import chest, class_counts, formats, heart, knee, make_phantom, shapes
 
 
 def chest_clips(per_class):
@@ -48,7 +48,7 @@ def test_findings_move_smoothly_through_the_slices():
     assert neighbours < 0.5 * shuffled
 
 
-@pytest.mark.parametrize("data_name", FORMATS)
+@pytest.mark.parametrize("data_name", formats())
 def test_the_same_seed_writes_the_same_bytes(data_name, small, originals, tmp_path):
     cases, slices = small[data_name]
     again = tmp_path / "again"
@@ -94,7 +94,7 @@ def test_knees_and_hearts_differ_by_class():
 
 
 def test_class_counts():
-    assert class_counts("MosMed", 1110) == FORMATS["MosMed"].frequencies
+    assert class_counts("MosMed", 1110) == formats()["MosMed"].frequencies
     assert class_counts("MosMed", 30, balance=True) == {
         "CT-0": 10,
         "CT-1": 10,
