@@ -21,7 +21,7 @@ Schema = TypeVar("Schema")
 MOST_BYTES = 1 << 20
 MOST_VALUES = 100_000  # aliases can make a few lines into billions
 _Loader: Any = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
-TRUE, FALSE, NOTHING = ("true", "yes", "on"), ("false", "no", "off"), ("null", "none", "~", "")
+TRUE, FALSE, NOTHING = ("true", "yes", "on"), ("false", "no", "off"), ("null", "none", "~")
 
 
 def read_fields(schema: type[Schema], path: Path, page: str) -> Schema:
@@ -77,9 +77,9 @@ class _Reading:
             raise ValueError("it holds more values than a data file has")
         options = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
         if types.NoneType in options:
-            if isinstance(given, str) and given.lower() in NOTHING:
-                return None
             kind = next(option for option in options if option is not types.NoneType)
+            if isinstance(given, str) and (given.lower() in NOTHING or (given == "" and kind is not str)):
+                return None
         if dataclasses.is_dataclass(kind):
             if given in ("", None):
                 return kind()  # type: ignore[operator]
