@@ -197,7 +197,8 @@ class RayExecutor:
         wanted, there = sum(device != "cpu" for device in devices), int(ray.cluster_resources().get("GPU", 0))
         if wanted > there:
             raise UserError(f"the cluster has {there} GPUs, {wanted} are asked for", "Give --num_workers")
-        self.devices, self.reasons = list(devices), []
+        self.devices = list(devices)
+        self.reasons: list[str] = []
         self._actors: list[Any] = [None] * len(devices)
         self._pending: dict[Any, int] = {}  # what was asked of an actor -> its number
         self._ready, self._busy = [False] * len(devices), [False] * len(devices)

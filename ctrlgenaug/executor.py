@@ -54,7 +54,7 @@ class Executor(Protocol):
         reasons: why workers could not be started.
     """
 
-    devices: Sequence[str]
+    devices: list[str]
     reasons: list[str]
 
     def idle(self) -> list[int]:
@@ -78,13 +78,13 @@ class Executor(Protocol):
         """Ends all workers, in the middle of a task if need be."""
 
 
-@dataclass
+@dataclass(eq=False)
 class _Place:
     """One place for a process; the process in it may change."""
 
     device: str
-    process: Any = None
-    pipe: Connection | None = None
+    process: Any
+    pipe: Connection
     ready: bool = False
     busy: bool = False
     failed_starts: int = 0
@@ -113,10 +113,9 @@ class LocalExecutor:
         # spawn: CUDA does not survive a fork, and a forked child can hang on the locks of OpenCV's and torch's threads
         self._context = multiprocessing.get_context("spawn")
         self._arguments, self._note = (factory, arguments), note
-        self.devices, self.reasons = list(devices), []
-        self._places = [_Place(device) for device in devices]
-        for place in self._places:
-            self._start(place)
+        self.devices = list(devices)
+        self.reasons: list[str] = []
+        self._places = [_Place(device, *self._process(device)) for device in devices]
 
     def idle(self) -> list[int]:
         return [number for number, place in enumerate(self._places) if place.ready and not place.busy]
@@ -128,9 +127,10 @@ class LocalExecutor:
             place.pipe.send(task)
 
     def wait(self) -> Finished | None:
-        running = {place.pipe: number for number, place in enumerate(self._places) if place.process}
-        number = running[wait(list(running))[0]]
-        place = self._places[number]
+        running = [place for place in self._places if place.process]
+        spoken = wait([place.pipe for place in running])
+        place = next(place for place in running if place.pipe in spoken)
+        number = self._places.index(place)
         try:
             kind, value = place.pipe.recv()
         except (EOFError, OSError):
@@ -150,14 +150,13 @@ class LocalExecutor:
     def alive(self) -> bool:
         return any(place.process for place in self._places)
 
-    def _start(self, place: _Place) -> None:
-        place.pipe, theirs = self._context.Pipe()
-        place.ready, place.busy = False, False
-        place.process = self._context.Process(
-            target=_work, args=(theirs, place.device, *self._arguments), daemon=True
-        )
-        place.process.start()
+    def _process(self, device: str) -> tuple[Any, Connection]:
+        """Starts a process; returns it and our end of its pipe."""
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=_work, args=(theirs, device, *self._arguments), daemon=True)
+        process.start()
         theirs.close()  # so that the worker's death ends the pipe
+        return process, ours
 
     def _bury(self, number: int, place: _Place) -> Finished | None:
         place.process.join()
@@ -175,7 +174,8 @@ class LocalExecutor:
             self._note(f"a worker on {place.device} could not start ({place.reason or how}); {what}")
             if last:
                 return None
-        self._start(place)
+        place.process, place.pipe = self._process(place.device)
+        place.ready, place.busy = False, False
         return Finished(number, death=f"its worker died ({how})") if busy else None
 
     def close(self) -> None:

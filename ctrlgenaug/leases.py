@@ -57,7 +57,7 @@ class Backlog:
 
     def failed(self, numbers: Sequence[int]) -> list[int]:
         """Counts a failed attempt of each; returns those that are given up now, the others wait for another try."""
-        given_up = []
+        given_up: list[int] = []
         for number in numbers:
             self.attempts[number] = self.attempts.get(number, 0) + 1
             (given_up if self.attempts[number] >= MOST_ATTEMPTS else self.again).append(number)
@@ -101,7 +101,7 @@ def work_through(executor: Executor, items: Sequence[Any], reports: Reports, lea
     Raises:
         UserError: the workers' factory refuses.
     """
-    backlog, leases = Backlog(items), {}
+    backlog, leases = Backlog(items), dict[int, list[int]]()
     sizes = [max(1, lease_size)] * len(executor.devices)
     try:
         while backlog or leases:

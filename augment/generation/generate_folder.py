@@ -131,7 +131,7 @@ def generate_folder(
     devices = _places(request, model, len(own))
     # on a CPU samples go through the model one at a time: smaller leases are reported sooner
     batch_size = 1 if set(devices) == {"cpu"} else request.batch_size
-    folders = [arguments["home"], arguments["model_path"]]
+    folders = [str(arguments["home"]), str(arguments["model_path"])]
     work = Work(load_synthesiser, arguments, devices, batch_size, shard, settings, request.lossless, folders)
     outcome = fill_folder(own, folder, work)
     draw_contact_sheets(folder, samples)
@@ -161,8 +161,8 @@ def _with_text(request: Request, spec: DatasetSpec) -> tuple[str, ...]:
 
 def _places(request: Request, model: ModelFolder, samples: int) -> list[str]:
     """A device name for each worker process."""
-    if cluster.chosen() is not None:
-        return _cluster_places(request, samples)
+    if (address := cluster.chosen()) is not None:
+        return _cluster_places(request, samples, address)
     devices = list(request.devices)
     if not devices:
         import torch  # takes seconds, and only this question needs it
@@ -182,9 +182,9 @@ def _places(request: Request, model: ModelFolder, samples: int) -> list[str]:
     return places[: max(1, samples)]
 
 
-def _cluster_places(request: Request, samples: int) -> list[str]:
+def _cluster_places(request: Request, samples: int, address: str) -> list[str]:
     """A device name for each worker on a cluster: its GPUs, else its processors, or as many as are asked for."""
-    there = cluster.connect(cluster.chosen()).cluster_resources()
+    there = cluster.connect(address).cluster_resources()
     kind = request.devices[0] if request.devices else ("cuda:0" if there.get("GPU") else "cpu")
     number = request.num_workers or int(there.get("CPU" if kind == "cpu" else "GPU", 1))
     return [kind] * max(1, min(samples, number))
