@@ -71,7 +71,7 @@ def draw_agreement(path: Path, rows: Sequence[Mapping[str, Any]], classifier: st
     """Diversity against class agreement, a point a class and filter level; False if they were not measured."""
     from matplotlib.figure import Figure
 
-    agreement = next(
+    agreement: Any = next(
         (row["agreement"] for row in rows if row["arm"] == BASELINE and row["classifier"] == classifier), {}
     )
     points = [(level, cls, row) for level, classes in agreement.items() for cls, row in classes.items()]

@@ -220,7 +220,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         for figure, title in (("sensitivity", "Sensitivity"), ("auc", "AUC")):
             lines += [f"{title} of each class, and its gain:", ""]
             lines += markdown_table(("arm", *first["classes"]), [class_cells(row, figure) for row in ours])
-        agreement = next((row["agreement"] for row in ours if row["arm"] == BASELINE), {})
+        agreement: Any = next((row["agreement"] for row in ours if row["arm"] == BASELINE), {})
         if agreement:
             lines += [
                 "Trained on real, tested on synthetic: class found, and diversity over the real clips' own:",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -163,12 +164,12 @@ def write_stable_diffusion(folder: str | Path, seed: int = 0) -> None:
     if Path(folder).exists():
         return
     with atomic_path(folder) as temporary:
-        parts = _stable_diffusion_parts(seed)
+        parts: dict[str, Any] = _stable_diffusion_parts(seed)
         for name, part in parts.items():
             part.save_pretrained(temporary / name)
         _write_tokenizer(temporary / "tokenizer")
         write_json(temporary / "scheduler" / "scheduler_config.json", SCHEDULER)
-        index = {
+        index: dict[str, Any] = {
             "_class_name": "StableDiffusionPipeline",
             "note": NOTE.format(seed=seed, real="Stable Diffusion v1-4"),
             **{name: _library(part) for name, part in parts.items()},

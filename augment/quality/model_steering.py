@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,7 +81,7 @@ def measure_model(
         ).input_ids
         return encoder(tokens.to(device))[0]
 
-    fields = {
+    fields: dict[str, Any] = {
         "data_name": spec.data_name,
         "data_root": data_root,
         "pretrained_model_path": str(companions),

@@ -63,7 +63,7 @@ def _one_classifier(section: Section, classifier: str, rows: Sequence[Mapping[st
         section.blocks.append(
             Table(("arm", *first["classes"]), table, range(1, len(table[0])), caption=caption)
         )
-    agreement = next((row["agreement"] for row in rows if row["arm"] == BASELINE), {})
+    agreement: Any = next((row["agreement"] for row in rows if row["arm"] == BASELINE), {})
     if agreement:
         heads = ("clips", "class", "number", "found, %", "diversity, %")
         caption = "Trained on real, tested on synthetic: class found; diversity over the real clips' own"

@@ -41,7 +41,7 @@ def _clips(places: Places) -> dict[str, list[Clip]]:
 
 def _cases_of_frames(spec: DatasetSpec, folder: Path) -> dict[str, str]:
     """{case: split} of the frames in ``folder``; none if it has no metadata."""
-    found = {}
+    found: dict[str, str] = {}
     for split in SPLITS:
         if spec.metadata_path(folder, split).is_file():
             found |= {spec.parse_frame(row.name)[0]: split for row in spec.rows(folder, split)}

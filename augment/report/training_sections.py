@@ -72,7 +72,8 @@ def config_of(folder: Path) -> dict[str, Any]:
 
 def training_section(places: Places) -> Section:
     """A table of the stages, one of their settings, then curve and validation pictures of each."""
-    section, details, progress, settings = Section("Training"), [], [], {}
+    section, progress, settings = Section("Training"), [], {}
+    details: list[Block] = []
     for name, title in STAGES.items():
         folder = places.runs / name
         rows = rows_of(folder)
@@ -146,7 +147,7 @@ def _by_step(paths: Iterable[Path]) -> list[Path]:
 def _pictures(name: str, title: str, folder: Path, rows: list[dict[str, Any]]) -> list[Block]:
     curve = folder / "loss_curve.png"
     if curve.is_file():
-        blocks = [picture(curve, f"{title}: curves")]
+        blocks: list[Block] = [picture(curve, f"{title}: curves")]
     else:  # a run that was not finished has drawn none yet
         with tempfile.TemporaryDirectory() as temporary:
             blocks = [picture(draw_curves(rows, Path(temporary) / "curve.png"), f"{title}: curves so far")]

@@ -171,6 +171,8 @@ def check_raw(question: Question) -> StageCheck:
     """The raw files, read as step (a) reads them."""
     stage, spec = StageCheck("raw"), question.spec
     data = datasets.data_file(spec)
+    work: Any
+    rest: Any
     if data.raw.kind:
         own = find_cases(data, question.home)
         cases, rejected = own.cases, own.rejected

@@ -53,7 +53,9 @@ def _draw_bones(
     oy, ox = centre
     marrow = rng.uniform(135, 165)
     condyle = (0.30 + 0.08 * side) * size
-    bones = [
+    bones: list[
+        tuple[tuple[shapes.Numbers, shapes.Numbers], tuple[shapes.Numbers, shapes.Numbers], float]
+    ] = [
         ((oy - 0.22, ox + 0.02), (condyle, condyle * 1.15), 2.2),
         ((oy - 0.80, ox + 0.04), (0.55, 0.22 * size), 4.0),  # shaft of the femur
         ((oy + 0.62, ox + 0.05), (0.44, (0.36 + 0.06 * side) * size), 4.0),  # tibia

@@ -7,6 +7,7 @@ A grid is a triple of coordinate arrays that broadcast to (n, H, W): slice or ti
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -64,7 +65,7 @@ def blob(
     g: Grid,
     centre: tuple[float, Numbers, Numbers],
     radii: tuple[float, Numbers, Numbers],
-    drift: tuple[float, float] = (0.0, 0.0),
+    drift: Sequence[float] | np.ndarray = (0.0, 0.0),
 ) -> np.ndarray:
     """A Gaussian blob, 1 at its (z, y, x) centre; in y and x the centre drifts by ``drift`` per unit of z."""
     cz, cy, cx = centre

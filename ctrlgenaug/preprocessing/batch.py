@@ -113,7 +113,8 @@ def work_through(
     if strict and rejected:
         case, reason = next(iter(rejected.items()))
         raise UserError(reason, "Mend it, or leave out --strict", case)
-    old, sizes = ledger.entries(folder), {}
+    sizes: ledger.Sizes = {}
+    old = ledger.entries(folder)
     pending = [
         case
         for case in cases

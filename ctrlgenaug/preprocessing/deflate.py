@@ -10,7 +10,7 @@ import numpy as np
 try:
     from isal import isal_zlib
 except ImportError:  # no wheel for this machine: the same pixels, in more time
-    isal_zlib = None
+    isal_zlib = None  # type: ignore[assignment]
 
 _module: Any = isal_zlib or zlib
 Errors = (zlib.error, getattr(isal_zlib, "error", zlib.error))

@@ -154,7 +154,7 @@ def _series(members: list[tuple[Path, Any]]) -> Series:
     )
 
 
-def _normal(direction: Sequence[float]) -> np.ndarray | None:
+def _normal(direction: Sequence[float] | np.ndarray) -> np.ndarray | None:
     """The direction in which slices follow one another, from those of rows and columns."""
     if len(direction) != 6:
         return None

@@ -22,6 +22,9 @@ from ctrlgenaug.plain_data import parse_json, to_json, write_jsonl
 LEDGER = ".finished.jsonl"
 _numbers = itertools.count()  # of this process's temporary files
 
+Sizes = dict[str, dict[str, os.stat_result]]
+"""What `listing` told of folders, by name."""
+
 
 def signature(paths: Iterable[Path], *, private: bool = False) -> list[list[Any]]:
     """[name, size, modification time] of each source; 0 and 0 for one that is missing. Private: one digest of all."""
@@ -67,9 +70,7 @@ def rewrite(folder: Path, finished: Iterable[dict[str, Any]]) -> None:
     write_jsonl(folder / LEDGER, finished)
 
 
-def intact(
-    entry: dict[str, Any], made_from: Any, root: Path, sizes: dict[str, dict[str, os.stat_result]]
-) -> bool:
+def intact(entry: dict[str, Any], made_from: Any, root: Path, sizes: Sizes) -> bool:
     """Whether a case was made from exactly ``made_from`` and its files still lie below ``root`` with their sizes.
 
     Args:

@@ -180,7 +180,7 @@ def _masks(raw: list[RawCase], data: DataFile, home: Path) -> list[tuple[Path, .
     fixed = re.split(r"[*?\[{]", data.raw.mask)[0].rpartition("/")[0]
     folder = home / fixed
     files = {path.relative_to(home).as_posix(): path for path in walk(folder)}
-    found = []
+    found: list[tuple[Path, ...]] = []
     for case in raw:
         expression = wanted.fill(case.parts)
         matches = [path for relative, path in files.items() if expression.fullmatch(relative)]

@@ -173,7 +173,8 @@ def _pattern(kind: str, names: list[str], labels: guess_labels.Labels | None) ->
     """The pattern of the paths, and the names of folders that are taken for classes where no table has them."""
     parents = [name.split("/")[:-1] for name in names]
     depth = min(len(parts) for parts in parents)
-    tokens, words = [], []
+    tokens = []
+    words: list[str] = []
     own_folder = kind in ("frames", "dicom") and depth and _folders_are_cases(names)
     for level in range(depth):
         values = {parts[level] for parts in parents}
@@ -234,7 +235,8 @@ def _look(found: Guess, raw: list[RawCase], folder: Path) -> None:
     """Reads a few cases, evenly spread, and says what their pixels are like."""
     chosen = [raw[int(i)] for i in np.unique(np.linspace(0, len(raw) - 1, LOOKED_AT).astype(int))]
     values: list[tuple[float, float]] = []
-    counts, kinds, spacings, region, modalities = [], set(), set(), False, set()
+    counts, kinds, spacings, region = [], set(), set(), False
+    modalities: set[str] = set()
     for case in chosen:
         try:
             stack, spacing, has_region, modality = _pixels(found.kind, case)

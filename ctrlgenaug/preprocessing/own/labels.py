@@ -87,7 +87,7 @@ def assign_rows(
 def _names(raw: list[RawCase], key: str, table: Table, known: set[str]) -> list[str]:
     """What each raw case is called in the column ``key``."""
     if raw[0].ids:  # DICOM
-        ids = Table.DICOM_IDS if table.match == "auto" else (table.match,)
+        ids: tuple[str, ...] = Table.DICOM_IDS if table.match == "auto" else (table.match,)
         if key == "patient":
             ids = ("patient", *(name for name in ids if name != "patient"))
         named = {name: [plain(case.ids[name]) for case in raw] for name in ids}

@@ -257,7 +257,7 @@ def _box(stack: np.ndarray, mask: np.ndarray | None, region: Box | None, data: D
         if mask is None or not mask.any():
             raise UserError("its mask is empty", "Check the mask")
         touched = mask.any(0)
-        box = images.lesion_box(touched.astype(np.uint8) * 255, speck=0)
+        box = images.lesion_box(np.where(touched, 255, 0).astype(np.uint8), speck=0)
         margin = data.slices.margin
         return tuple(  # type: ignore[return-value]
             slice(max(side.start - margin, 0), min(side.stop + margin, size))
