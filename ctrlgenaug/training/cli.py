@@ -132,10 +132,12 @@ def train(
 
     accelerator = make_accelerator(config)
     stage = build_stage(config)
-    checks = [stage.data.check]
-    if not dry_run:
-        checks.insert(0, lambda: told.append(refuse_other_settings(config)))
     told: list[str] = []
+
+    def check_settings() -> None:
+        told.append(refuse_other_settings(config))
+
+    checks = [stage.data.check] if dry_run else [check_settings, stage.data.check]
     if not passes(checks, accelerator):
         return steps.EXIT_ERROR
     if dry_run:
