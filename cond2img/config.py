@@ -42,3 +42,9 @@ class LDMConfig(DiffusionConfig):
     # where the UNet has the image prior's branch: down, mid, up blocks
     condition_insert_block: list[bool] = field(default_factory=lambda: [True, True, True])
     load_trained: bool = False  # pretrained_model_path holds a UNet of this project, to train further
+    fresh_init: str = "torch"  # or official: how linear layers that Stable Diffusion lacks start
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fresh_init not in ("torch", "official"):
+            raise ValueError(f"fresh_init must be torch or official, got {self.fresh_init!r}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -405,7 +405,7 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
         subfolder: str | None = None,
         load_trained: bool = False,
         num_class_embeds: int | None = None,
-        fresh_init: Literal["torch", "official"] = "torch",
+        fresh_init: str = "torch",
         **overrides: Any,
     ) -> UNet2DMultiConditionModel:
         """Loads a Stable Diffusion v1-4 UNet, or a trained UNet of this class; the weights tell which.

@@ -34,6 +34,7 @@ class LDMStage(DiffusionStage):
             config.pretrained_model_path,
             subfolder="unet",
             load_trained=config.load_trained,
+            fresh_init=config.fresh_init,
             num_class_embeds=None if config.load_trained else len(data.spec.classes),
             **(
                 {} if config.load_trained else {"condition_insert_block": list(config.condition_insert_block)}
