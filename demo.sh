@@ -1,26 +1,36 @@
 #!/usr/bin/env bash
 # The whole method on generated patients, each step by the script a user would call. CPU or GPU.
 #
-#   bash demo.sh                 at most 10 minutes on 2 cores after installation
-#   bash demo.sh --quick         the same chain in under 3 minutes, for a first look (the pictures are rough)
-#   bash demo.sh --seed 1        other patients, other weights
-#   bash demo.sh --out FOLDER    where everything goes (default: demo_run, demo_run_quick)
+#   bash demo.sh                    at most 10 minutes on 2 cores after installation
+#   bash demo.sh --quick            the same chain with hardly any training, for a first look
+#   bash demo.sh --data_name TUSC   another data set's phantoms: MosMed (default), MRNet, ACDC or TUSC
+#   bash demo.sh --seed 1           other patients
+#   bash demo.sh --out FOLDER       where everything goes (default: demo_run, demo_run_quick, demo_run_TUSC, ...)
 #
 # Ends with FOLDER/index.html: the run's report, and what each step made and took. The same command again continues.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-quick= seed=0 out=
+quick= seed=0 out= name=MosMed
 while [ $# -gt 0 ]; do
     case $1 in
         --quick) quick=1; shift ;;
+        --data_name) name=${2:?--data_name needs a data set}; shift 2 ;;
         --seed) seed=${2:?--seed needs a number}; shift 2 ;;
         --out) out=${2:?--out needs a folder}; shift 2 ;;
-        -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit ;;
+        -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit ;;
         *) echo "error: unknown option $1. See bash demo.sh --help." >&2; exit 2 ;;
     esac
 done
+case $name in
+    MosMed) home=MosMedData cases=24 slices=20,24 ;;
+    MRNet) home=MRNet cases=24 slices=16,30 ;;
+    ACDC) home=ACDC cases=20 slices=8,18 ;;
+    TUSC) home=TUSC cases=24 slices=20,40 ;;
+    *) echo "error: no demo of the data set $name. Choose MosMed, MRNet, ACDC or TUSC." >&2; exit 2 ;;
+esac
 out=${out:-demo_run${quick:+_quick}}
+[ "$name" = MosMed ] || [ "$out" != "demo_run${quick:+_quick}" ] || out=${out}_$name
 
 source "$ROOT/scripts/environment.sh"
 prepare_environment
@@ -55,35 +65,56 @@ step() {
 
 # What --quick makes smaller. The full sizes are configs/demo's own.
 if [ -n "$quick" ]; then
-    cases=12 samples=1 inference_steps=8 classifier_epochs=6
-    vae=(max_train_steps=40) ldm=(max_train_steps=40) sequence=(max_train_steps=8)
+    samples=1 inference_steps=8 classifier_epochs=6
+    vae=(max_train_steps=4) ldm=(max_train_steps=8) sequence=(max_train_steps=4)
 else
-    cases=24 samples=6 inference_steps=12 classifier_epochs=60
+    samples=6 inference_steps=12 classifier_epochs=60
     vae=() ldm=() sequence=()
 fi
-home=MosMedData
-model=sequence_model_MosMed
+contrast=2  # class contrast's weight, chosen by measurement (docs/steering.md)
+model=sequence_model_$name
 synthetic=$model/cond_im_synthesis_mp4
-filtered=MosMed_synthetic_filtered
+filtered=${name}_synthetic_filtered
+clips=$home/$("$PYTHON" -c "from ctrlgenaug import datasets as d; print(d.get('$name').clips_dir)")
+of_set=(data_name="$name")
+[ "$name" != TUSC ] || of_set+=(caption_column=text)
+
+# The steps that read the raw data, as docs/data.md has them.
+prepare() {
+    case $name in
+        TUSC)
+            step "frames" $home "$PYTHON" "$ROOT/TUSC/extract_all_images.py"
+            step "consecutive frames" $home "$PYTHON" "$ROOT/TUSC/save_all_consecutive_images.py"
+            step "clips" $home "$PYTHON" "$ROOT/TUSC/sample_videos.py" --max_clips 1
+            step "texts" $home "$PYTHON" "$ROOT/TUSC/extract_all_texts.py"
+            ;;
+        *)
+            step "slices" $home "$PYTHON" "$ROOT/$home/extract_all_slices.py"
+            step "clips" $home "$PYTHON" "$ROOT/$home/sample_sequences.py" --max_clips 1
+            ;;
+    esac
+}
 
 mkdir -p $home
-step "phantom patients" . "$PYTHON" -m ctrlgenaug.phantom --data_name MosMed --cases $cases --balance --slices 20,24 --seed "$seed" --out $home
-step "stand-in weights" . "$PYTHON" -m augment.demo.weights --out weights --seed "$seed"
-step "slices" $home "$PYTHON" "$ROOT/MosMedData/extract_all_slices.py"
-step "clips" $home "$PYTHON" "$ROOT/MosMedData/sample_sequences.py" --max_clips 1
-step "image priors" . "$PYTHON" "$ROOT/extract_image_priors.py" --data_dir $home/MosMed_data --medsam_checkpoint weights/medsam --dtype float16
-step "motion fields" . "$PYTHON" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir $home/MosMed_volume --visualize
-step "VAE" . bash "$ROOT/vae_train.sh" "$ROOT/configs/demo/vae.yaml" "${vae[@]}"
-step "LDM" . bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" "${ldm[@]}"
-step "sequence LDM" . bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" "${sequence[@]}"
-step "classifier on real clips" . "$PYTHON" "$ROOT/train_classifier.py" --classifier tiny --input_size 64 \
+step "phantom patients" . "$PYTHON" -m ctrlgenaug.phantom --data_name "$name" --cases $cases --balance --slices $slices --seed "$seed" --out $home
+step "stand-in weights" . "$PYTHON" -m augment.demo.weights --out weights
+prepare
+step "image priors" . "$PYTHON" "$ROOT/extract_image_priors.py" --data_dir "$home/${name}_data" --medsam_checkpoint weights/medsam --dtype float16
+step "motion fields" . "$PYTHON" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir "$clips" --visualize
+step "VAE" . bash "$ROOT/vae_train.sh" "$ROOT/configs/demo/vae.yaml" data_name="$name" "${vae[@]}"
+step "LDM" . bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" "${of_set[@]}" "${ldm[@]}"
+step "sequence LDM" . bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" "${of_set[@]}" "${sequence[@]}"
+step "classifier on real clips" . "$PYTHON" "$ROOT/train_classifier.py" --data_name "$name" --classifier tiny --input_size 64 \
     --epochs $classifier_epochs --patience 0 --output_dir runs/classifier --seed "$seed"
-step "generation" . "$PYTHON" "$ROOT/generate.py" --sequence_model_path $model \
+step "generation" . "$PYTHON" "$ROOT/generate.py" --data_name "$name" --sequence_model_path $model \
     --user_defined_conditions '["image_condition", "motion_condition"]' --predifined_sampled_num $samples \
-    --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 1 --noise own
+    --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 1 --class_contrast $contrast --noise own
 step "VAE-Seq" . "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path $model --synthetic_dir $synthetic
 step "noise filter" . "$PYTHON" "$ROOT/noisy_data_filter.py" --synthetic_dir $synthetic --save_base $filtered \
     --vae_path $model --classifier_checkpoint runs/classifier/classifier.pth
-step "evaluation" . "$PYTHON" "$ROOT/evaluate.py" --real . --synthetic $synthetic --data_name MosMed \
+step "classifier with synthetic clips" . "$PYTHON" "$ROOT/train_classifier.py" --data_name "$name" --classifier tiny \
+    --input_size 64 --epochs $classifier_epochs --patience 0 --output_dir runs/classifier_with_synthetic --seed "$seed" \
+    --synthetic_dir $filtered
+step "evaluation" . "$PYTHON" "$ROOT/evaluate.py" --real . --synthetic $synthetic --data_name "$name" \
     --classifier runs/classifier/classifier.pth --vae_path $model --output evaluation.json
-"$PYTHON" -m augment.demo.page --run . --seconds "$(seconds "$began" "$EPOCHREALTIME")"
+"$PYTHON" -m augment.demo.page --data_name "$name" --run . --seconds "$(seconds "$began" "$EPOCHREALTIME")"

@@ -41,10 +41,10 @@ class LDMConfig(DiffusionConfig):
     train_batch_size: int = 64
     # where the UNet has the image prior's branch: down, mid, up blocks
     condition_insert_block: list[bool] = field(default_factory=lambda: [True, True, True])
+    fresh_init: str = "torch"  # or official, identity: how the parts start that the weights lack
     load_trained: bool = False  # pretrained_model_path holds a UNet of this project, to train further
-    fresh_init: str = "torch"  # or official: how linear layers that Stable Diffusion lacks start
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.fresh_init not in ("torch", "official"):
-            raise ValueError(f"fresh_init must be torch or official, got {self.fresh_init!r}")
+        if self.fresh_init not in ("torch", "official", "identity"):
+            raise ValueError(f"fresh_init must be torch, official or identity, got {self.fresh_init!r}")

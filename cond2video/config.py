@@ -28,6 +28,9 @@ class SequenceConfig(DiffusionConfig):
     trainable_modules: list[str] = field(default_factory=lambda: list(FINETUNED))
     motion_field_dir: str | None = None
     trajectory_dir: str | None = None
+    sequence_parts: str | None = (
+        None  # a sequence UNet whose trained parts this one starts from; None: fresh_init
+    )
     fresh_init: str = "identity"  # or official: how the parts that the image model lacks start
     freeze_batch_norm: bool = True  # False: the frozen BatchNorm's statistics go on moving, as published
 

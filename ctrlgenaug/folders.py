@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import TEMPORARY_PREFIX, fingerprint, remove
+from ctrlgenaug.files import TEMPORARY_PREFIX, fingerprint, read_text, remove, write_text
 from ctrlgenaug.plain_data import read_json, write_json
 
 LOCK = ".lock"
+SUMS_FILE = "SHA256SUMS"
 # What file systems answer that know no locks (some cluster and FUSE file systems)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)
 
@@ -145,6 +146,36 @@ def fingerprint_folder(
         path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
     return fingerprint(sorted(visible))
+
+
+def write_sums(folder: str | Path) -> None:
+    """Notes the SHA-256 of every file below ``folder`` in its SHA256SUMS, as ``sha256sum`` writes it."""
+    folder = Path(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != SUMS_FILE)
+    lines = (f"{fingerprint([path], 64)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    write_text(folder / SUMS_FILE, "".join(lines))
+
+
+def check_sums(folder: str | Path) -> None:
+    """Checks ``folder`` against the SHA256SUMS in it or in the folder above; without one there is nothing to check.
+
+    Raises:
+        UserError: a file is missing, damaged or was changed; the first one is named.
+    """
+    folder = Path(folder)
+    root = next((place for place in (folder, folder.parent) if (place / SUMS_FILE).is_file()), None)
+    if root is None:
+        return
+    remedy = f"Copy it again from where it came from, or delete {SUMS_FILE} if it was changed on purpose"
+    for line in read_text(root / SUMS_FILE).splitlines():
+        expected, _, name = line.partition("  ")
+        path = root / name
+        if not path.is_relative_to(folder):
+            continue
+        if not path.is_file():
+            raise UserError(f"is missing, but listed in {SUMS_FILE}", remedy, path)
+        if fingerprint([path], 64) != expected:
+            raise UserError(f"is damaged: its checksum is not the one in {SUMS_FILE}", remedy, path)
 
 
 def claim_folder(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import check_file, check_name
+from ctrlgenaug.folders import check_sums
 from ctrlgenaug.plain_data import read_json
 
 # Dictionaries that trainers put a model's weights into, beside their own state.
@@ -175,8 +176,9 @@ def read_folder(
     """The tensors of a model folder, from one file or from shards; see `read_tensors`.
 
     Raises:
-        UserError: no weights, or damaged ones.
+        UserError: no weights, damaged ones, or others than the folder's SHA256SUMS says.
     """
+    check_sums(folder)
     stems = tuple(stems)
     files = weight_files(folder, stems)
     if not files:

@@ -20,15 +20,15 @@ from ctrlgenaug.video import read_video
 NOT_PART = ("Does it help?",)  # a comparison over seeds takes longer than a demo may
 
 
-def places_of(run: Path) -> Places:
+def places_of(run: Path, data_name: str) -> Places:
     """Where demo.sh puts its results."""
-    model = run / "sequence_model_MosMed"
+    model = run / f"sequence_model_{data_name}"
     return find(
-        datasets.get("MosMed"),
+        datasets.get(data_name),
         run,
         sequence_model=model,
         runs=run / "runs",
-        filtered=run / "MosMed_synthetic_filtered",
+        filtered=run / f"{data_name}_synthetic_filtered",
         classifiers=[run / "runs/classifier"],
         evaluation=run / "evaluation.json",
     )
@@ -58,9 +58,10 @@ def main() -> int:
     parser = steps.parser(__doc__.splitlines()[0], "python -m augment.demo.page --run demo_run")
     parser.add_argument("--run", default=".", help="the demo's folder (default: .)")
     parser.add_argument("--seconds", type=number_from_0, help="what the whole demo took")
+    parser.add_argument("--data_name", default="MosMed", help="the demo's data set (default: %(default)s)")
     options = parser.parse_args()
     run = Path(options.run)
-    places = places_of(run)
+    places = places_of(run, options.data_name)
     draw_overview(places, run / "overview.png")
     parts = {title: part for title, part in sections(places).items() if title not in NOT_PART}
     first = ("Real beside synthetic", "Class control")

@@ -1,28 +1,46 @@
-"""Stand-ins for the weights the method starts from: small, random, in the real ones' formats. For the demo and tests.
+"""Stand-ins for the weights the method starts from, in the real ones' formats. For the demo and tests.
 
-``python -m augment.demo.weights --out weights --seed 0`` writes ``weights/medsam`` (a Hugging Face SAM vision
-encoder) and ``weights/stable-diffusion`` (the folder layout of Stable Diffusion v1-4).
+``python -m augment.demo.weights --out weights`` writes ``weights/medsam`` (a Hugging Face SAM vision encoder) and
+``weights/base`` (the miniature base model, in the folder layout of Stable Diffusion v1-4). For tests that need nothing
+trained there is also a small Stable Diffusion with random weights.
 """
 
 from __future__ import annotations
 
 import json
-import math
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from augment.demo.encoder import medsam_encoder
 from ctrlgenaug import steps
 from ctrlgenaug.arguments import seed_number
 from ctrlgenaug.files import atomic_path, write_text
+from ctrlgenaug.folders import check_sums
 from ctrlgenaug.plain_data import write_json
 
+BASE = Path(__file__).parent / "base" / "weights"
 NOTE = (
     "Small stand-in with random weights, written by augment.demo.weights (seed {seed}) for the demo and the tests. "
     "It has learned nothing. Replace this folder with {real} for real work."
 )
+MEDSAM_NOTE = (
+    "Small stand-in with chosen weights, written by augment.demo.weights for the demo and the tests. It passes on "
+    "pixels and positions and has learned nothing. Replace this folder with MedSAM (ViT-B) for real work."
+)
 TEXT_WIDTH = 64  # of the text tokens; 768 in the real model
+
+SMALL_VAE: dict[str, Any] = {
+    "sample_size": 256,
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "block_out_channels": (8, 16, 32, 32),
+    "layers_per_block": 1,
+    "latent_channels": 4,
+    "norm_num_groups": 8,
+}
 
 SCHEDULER = {  # Stable Diffusion's own; clip_sample is for those who make another scheduler of it
     "_class_name": "PNDMScheduler",
@@ -38,78 +56,19 @@ SCHEDULER = {  # Stable Diffusion's own; clip_sample is for those who make anoth
 }
 
 
-def medsam_encoder(seed: int = 0) -> torch.nn.Module:
-    """A small SAM vision encoder: images (B, 3, 1024, 1024) in [0, 1] to (B, 256, 64, 64).
+def small_vae() -> torch.nn.Module:
+    """A small grey AutoencoderKL, its weights random: (B, 1, 256, 256) to latents (B, 4, 32, 32)."""
+    from cond2img.models.vae import AutoencoderKL
 
-    Wholly random filters would see little but noise. Its patch embedding is therefore the 64 slowest cosine patterns of
-    a 16 x 16 patch, randomly mixed: brightness and edges come through, as in a trained encoder.
-    """
-    from transformers import SamVisionConfig, SamVisionModel
-
-    torch.manual_seed(seed)
-    model = SamVisionModel(
-        SamVisionConfig(
-            hidden_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            mlp_dim=128,
-            window_size=4,  # of the 64 x 64 places: 30 ms a frame on 2 cores
-            global_attn_indexes=[],
-            initializer_range=0.05,
-        )
-    )
-    encoder = model.vision_encoder
-    with torch.no_grad():
-        place = (torch.arange(16) + 0.5) * math.pi / 16
-        waves = torch.cos(torch.arange(8)[:, None] * place)  # (8, 16)
-        patterns = torch.einsum("iy,jx->ijyx", waves, waves).reshape(64, 16, 16) / 256
-        mixing, _ = torch.linalg.qr(torch.randn(64, 64))
-        filters = 8 * mixing @ patterns.flatten(1)  # (64, 256)
-        encoder.patch_embed.projection.weight.copy_(filters.view(64, 1, 16, 16).expand(-1, 3, -1, -1) / 3)
-        # the neck normalises each place by its own deviation: against a fixed bias brightness still shows
-        encoder.patch_embed.projection.bias.normal_(std=0.3)
-        # places: slow waves over the map, as trained encoders have them; attention can tell by them where a token is
-        across = torch.cos(torch.arange(4)[:, None] * (torch.arange(64) + 0.5) * math.pi / 64)  # (4, 64)
-        places = torch.einsum("iy,jx->yxij", across, across).reshape(64, 64, 16)
-        encoder.pos_embed.copy_(0.05 * places @ mixing[16:32])
-        encoder.neck.conv1.weight.normal_(std=0.1)
-        encoder.neck.conv2.weight.normal_(std=0.02)
-    return model.eval()
+    return AutoencoderKL(in_channels=1, out_channels=1, **SMALL_VAE)
 
 
-def _stable_diffusion_parts(seed: int) -> dict[str, object]:
-    """The parts that know how to save themselves, by folder."""
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+def small_text_encoder() -> torch.nn.Module:
+    """A small CLIP text encoder, its weights random, for the tokenizer that `write_tokenizer` writes."""
     from transformers import CLIPTextConfig, CLIPTextModel
 
-    torch.manual_seed(seed)
-    unet = UNet2DConditionModel(
-        sample_size=32,
-        # one attention at 32 x 32, where trajectories are followed; the rest further down, where it is cheap
-        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        block_out_channels=(32, 64, 128, 128),
-        layers_per_block=1,
-        attention_head_dim=1,
-        norm_num_groups=16,
-        cross_attention_dim=TEXT_WIDTH,
-    )
-    vae = AutoencoderKL(
-        sample_size=256,
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(8, 16, 32, 32),
-        layers_per_block=1,
-        latent_channels=4,
-        norm_num_groups=8,
-        scaling_factor=0.18215,
-    )
-    with torch.no_grad():
-        # a trained VAE is nearly sure of its latents; a random one would drown them in noise
-        vae.quant_conv.weight[4:] *= 0.1
-        vae.quant_conv.bias[4:] = -6.0  # log variance
     vocabulary = _vocabulary()
-    text_encoder = CLIPTextModel(
+    return CLIPTextModel(
         CLIPTextConfig(
             vocab_size=len(vocabulary),
             hidden_size=TEXT_WIDTH,
@@ -123,7 +82,30 @@ def _stable_diffusion_parts(seed: int) -> dict[str, object]:
             pad_token_id=vocabulary["<|endoftext|>"],
         )
     )
-    return {"unet": unet, "vae": vae, "text_encoder": text_encoder}
+
+
+def _stable_diffusion_parts(seed: int) -> dict[str, object]:
+    """The parts that know how to save themselves, by folder."""
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+
+    torch.manual_seed(seed)
+    unet = UNet2DConditionModel(
+        sample_size=32,
+        # one attention at 32 x 32, where trajectories are followed; the rest further down, where it is cheap
+        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        block_out_channels=(32, 64, 128, 128),
+        layers_per_block=1,
+        attention_head_dim=1,
+        norm_num_groups=16,
+        cross_attention_dim=TEXT_WIDTH,
+    )
+    vae = AutoencoderKL(**SMALL_VAE)
+    with torch.no_grad():
+        # a trained VAE is nearly sure of its latents; a random one would drown them in noise
+        vae.quant_conv.weight[4:] *= 0.1
+        vae.quant_conv.bias[4:] = -6.0  # log variance
+    return {"unet": unet, "vae": vae, "text_encoder": small_text_encoder()}
 
 
 def _vocabulary() -> dict[str, int]:
@@ -135,7 +117,8 @@ def _vocabulary() -> dict[str, int]:
     return {token: place for place, token in enumerate(tokens)}
 
 
-def _write_tokenizer(folder: Path) -> None:
+def write_tokenizer(folder: Path) -> None:
+    """Writes a CLIP tokenizer that knows bytes alone."""
     folder.mkdir(parents=True)
     (folder / "vocab.json").write_text(json.dumps(_vocabulary(), ensure_ascii=False), encoding="utf-8")
     (folder / "merges.txt").write_text("#version: 0.2\n", encoding="utf-8")
@@ -151,12 +134,15 @@ def _write_tokenizer(folder: Path) -> None:
 
 
 def write_medsam(folder: str | Path, seed: int = 0) -> None:
-    """Writes `medsam_encoder` as a Hugging Face folder, whole or not at all; an existing folder stays."""
+    """Writes `augment.demo.encoder.medsam_encoder` as a Hugging Face folder, whole or not at all.
+
+    An existing folder stays. The miniature base model has learned to read the encoder of seed 0.
+    """
     if Path(folder).exists():
         return
     with atomic_path(folder) as temporary:
         medsam_encoder(seed).save_pretrained(temporary)
-        write_text(temporary / "README.txt", NOTE.format(seed=seed, real="MedSAM (ViT-B)") + "\n")
+        write_text(temporary / "README.txt", MEDSAM_NOTE + "\n")
 
 
 def write_stable_diffusion(folder: str | Path, seed: int = 0) -> None:
@@ -167,7 +153,7 @@ def write_stable_diffusion(folder: str | Path, seed: int = 0) -> None:
         parts: dict[str, Any] = _stable_diffusion_parts(seed)
         for name, part in parts.items():
             part.save_pretrained(temporary / name)
-        _write_tokenizer(temporary / "tokenizer")
+        write_tokenizer(temporary / "tokenizer")
         write_json(temporary / "scheduler" / "scheduler_config.json", SCHEDULER)
         index: dict[str, Any] = {
             "_class_name": "StableDiffusionPipeline",
@@ -184,19 +170,36 @@ def _library(part: object) -> list[str]:
     return [type(part).__module__.split(".")[0], type(part).__name__]
 
 
+def write_base(folder: str | Path) -> None:
+    """Copies the miniature base model, checked, to ``folder``, whole or not at all; an existing folder stays."""
+    if Path(folder).exists():
+        return
+    check_sums(BASE)
+    with atomic_path(folder) as temporary:
+        shutil.copytree(BASE, temporary)
+
+
 def main() -> int:
-    """Writes both folders."""
+    """Writes the folders."""
     parser = steps.parser(
-        "Small random stand-ins for MedSAM and Stable Diffusion v1-4, in their formats.",
+        "Writes what the demo starts from where real work starts from MedSAM and Stable Diffusion v1-4, in their "
+        "formats: a stand-in for MedSAM, and the miniature base model (augment/demo/base).",
         "python -m augment.demo.weights --out weights",
     )
-    parser.add_argument("--out", required=True, help="folder for medsam/ and stable-diffusion/")
-    parser.add_argument("--seed", type=seed_number, default=0, help="of the weights (default: %(default)s)")
+    parser.add_argument("--out", required=True, help="folder for medsam/ and base/")
+    parser.add_argument(
+        "--random", action="store_true", help="also stable-diffusion/, a small one with random weights"
+    )
+    parser.add_argument(
+        "--seed", type=seed_number, default=0, help="of the random weights (default: %(default)s)"
+    )
     options = parser.parse_args()
     out = Path(options.out)
-    write_medsam(out / "medsam", options.seed)
-    write_stable_diffusion(out / "stable-diffusion", options.seed)
-    print(f"small random stand-in weights (not trained, for trying things out) are in {out}")
+    write_medsam(out / "medsam")
+    write_base(out / "base")
+    if options.random:
+        write_stable_diffusion(out / "stable-diffusion", options.seed)
+    print(f"stand-in for MedSAM and miniature base model (trained on drawings alone) are in {out}")
     return 0
 
 

@@ -253,8 +253,13 @@ def load_unet_2d(
     for field in SEQUENCE_FIELDS:  # they may be there already, for the next stage
         checkpoint.config.pop(field, None)
     if not is_stable_diffusion(checkpoint):
-        model = build(cls, checkpoint, **trained_fields(checkpoint, num_class_embeds), **overrides)
-        fill(model, checkpoint)
+        fields = trained_fields(checkpoint, num_class_embeds)
+        if load_trained:
+            model = build(cls, checkpoint, **{**overrides, **fields})
+            fill(model, checkpoint)
+            return model
+        model = build(cls, checkpoint, **{**fields, **overrides})
+        start_fresh_parts(model, fill(model, checkpoint, _lacking(checkpoint)), fresh_init)
         return model
     if load_trained:
         raise UserError(
@@ -269,9 +274,41 @@ def load_unet_2d(
     checkpoint.config.pop("mid_block_type", None)  # its name in Stable Diffusion's config varies with the age
     model = build(cls, checkpoint, **{"num_class_embeds": classes, **overrides})
     fresh = fill(model, checkpoint, lambda name: any(part in name for part in MULTIMODAL_PARTS))
-    if fresh_init == "official":
-        draw_as_published(model, fresh)
+    start_fresh_parts(model, fresh, fresh_init)
     return model
+
+
+def _lacking(checkpoint: Checkpoint) -> Callable[[str], bool]:
+    """Which parameters a UNet that was trained without classes, or without some image branches, cannot have."""
+    levels = ("down", "mid", "up")
+    without = [level for level, has in zip(levels, _image_branches(checkpoint), strict=True) if not has]
+
+    def lacks(name: str) -> bool:
+        if name.startswith("class_embedding"):
+            return not checkpoint.has("class_embedding")
+        return "_condImage" in name and any(name.startswith(level) for level in without)
+
+    return lacks
+
+
+@torch.no_grad()
+def start_fresh_parts(model: nn.Module, fresh: Iterable[str], init: str) -> None:
+    """Sets the ``fresh`` parameters.
+
+    Args:
+        model: as it was made, fresh parameters as PyTorch draws them.
+        fresh: their names.
+        init: "torch": leaves them; "official": draws linear layers as the published code does, with deviation 0.02 and
+            no bias; "identity": the classes' embedding and what the image branches add are zero, so that a model that
+            is trained already starts as it was.
+    """
+    fresh = set(fresh)
+    if init == "official":
+        draw_as_published(model, fresh)
+    if init == "identity":
+        for name, parameter in model.named_parameters():
+            if name in fresh and (name.startswith("class_embedding") or "attn_condImage.to_out" in name):
+                parameter.zero_()
 
 
 @torch.no_grad()

@@ -416,7 +416,7 @@ class UNet2DMultiConditionModel(ModelMixin, ConfigMixin):
             load_trained: insist on a trained UNet: refuse Stable Diffusion's, start nothing fresh.
             num_class_embeds: number of classes; None: what the weights or the config say.
             fresh_init: how linear layers that Stable Diffusion lacks start: "torch", as PyTorch draws them, or
-                "official", with deviation 0.02 and without bias.
+                "official", with deviation 0.02 and without bias; or "identity", with what they add zero.
             **overrides: config fields that win over config.json.
 
         Raises:

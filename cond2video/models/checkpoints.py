@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from cond2img.models.checkpoints import (
     is_sequence,
     is_stable_diffusion,
     read_checkpoint,
+    summarise,
     trained_fields,
 )
 from ctrlgenaug.errors import UserError
@@ -57,6 +59,33 @@ def inflate_unet(
     model.initialise_sequence_parts(init)
     logger.info("%s: inflated, sequential attention and insert_unit start as %s", checkpoint.folder, init)
     return model
+
+
+def load_sequence_parts(model: ModelMixin, path: str | Path, trained: Sequence[str]) -> None:
+    """Takes over what the sequence stage trains from another sequence UNet, as one would from a motion module.
+
+    Args:
+        model: a sequence UNet, inflated.
+        path: folder of a sequence UNet, or of these tensors alone.
+        trained: what the names of the tensors contain that are taken over.
+
+    Raises:
+        UserError: they are not the model's, all of them and with its shapes.
+    """
+    checkpoint = read_checkpoint(Path(path))
+    own = model.state_dict()
+    wanted = {name for name in own if any(part in name for part in trained)}
+    found = {name: value for name, value in checkpoint.weights.items() if name in wanted}
+    remedy = "Give the parts of a sequence UNet of the same architecture"
+    if len(found) < len(wanted):
+        lacking = summarise(sorted(wanted - found.keys()))
+        raise UserError(f"lacks {len(wanted) - len(found)} sequence parts: {lacking}", remedy, path)
+    for name, value in found.items():
+        if value.shape != own[name].shape:
+            shapes = f"{tuple(value.shape)} instead of {tuple(own[name].shape)}"
+            raise UserError(f"has another shape of {name}: {shapes}", remedy, path)
+    model.load_state_dict(found, strict=False)
+    logger.info("%s: took over %d tensors of sequence parts", path, len(found))
 
 
 def newest_checkpoint(path: str | Path) -> list[str]:

@@ -11,9 +11,10 @@ from cond2img.guidance import Guidance
 from cond2img.latent_codec import to_uint8
 from cond2img.pipelines.solvers import make_scheduler
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
-from cond2video.config import SequenceConfig
+from cond2video.config import FINETUNED, SequenceConfig
 from cond2video.data import LabelledClipData
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
+from cond2video.models.checkpoints import load_sequence_parts
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
@@ -32,6 +33,8 @@ class SequenceStage(DiffusionStage):
         model = UNet3DMultiConditionModel.from_pretrained_2d(
             config.pretrained_model_path, subfolder="unet", init=config.fresh_init
         )
+        if config.sequence_parts:
+            load_sequence_parts(model, config.sequence_parts, FINETUNED)
         mark_finetuned(model, config.trainable_modules)
         super().__init__(config, data, DiffusionStep(model))
         self.model.require_classes(data.spec, config.pretrained_model_path)

@@ -14,22 +14,24 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from augment.demo.weights import write_stable_diffusion
 from cond2img.models import UNet2DMultiConditionModel, load_vae
 from ctrlgenaug.conditions.medsam import encode, load_encoder
-from ctrlgenaug.folders import fingerprint_folder
+from ctrlgenaug.folders import check_sums, fingerprint_folder
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory, repository):
     folder = tmp_path_factory.mktemp("stand-ins")
-    command = [sys.executable, "-m", "augment.demo.weights", "--out", str(folder / "weights")]
+    command = [sys.executable, "-m", "augment.demo.weights", "--out", str(folder / "weights"), "--random"]
     result = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True)
-    assert result.stdout.strip().splitlines()[-1].startswith("small random stand-in weights (not trained")
+    assert result.stdout.strip().splitlines()[-1].startswith("stand-in for MedSAM and miniature base model")
     return folder / "weights"
 
 
 def test_they_say_what_they_are(weights):
-    for name in ("medsam", "stable-diffusion"):
-        text = (weights / name / "README.txt").read_text()
-        assert "has learned nothing" in text and "seed 0" in text
+    text = (weights / "stable-diffusion" / "README.txt").read_text()
+    assert "has learned nothing" in text and "seed 0" in text
+    assert "has learned nothing" in (weights / "medsam" / "README.txt").read_text()
+    assert "nothing of it is medical" in (weights / "base" / "README.md").read_text()
+    check_sums(weights / "base")
 
 
 def test_the_encoder_tells_frames_apart_even_under_noise(weights):

@@ -42,7 +42,7 @@ def write_samples(folder: Path) -> None:
     from safetensors.torch import save_file
 
     from augment import classifiers
-    from augment.demo.weights import _stable_diffusion_parts, _write_tokenizer
+    from augment.demo.weights import _stable_diffusion_parts, write_tokenizer
     from ctrlgenaug import plain_data, video
     from ctrlgenaug.conditions import trajectories
 
@@ -91,7 +91,7 @@ def write_samples(folder: Path) -> None:
     torch.save({"step": 1, "rng": torch.rand(4)}, folder / "checkpoint-1" / "training_state.pt")
     vae = AutoencoderKL(1, 1, ("DownEncoderBlock2D",), ("UpDecoderBlock2D",), (32,))
     vae.save_pretrained(folder / "vae")
-    _write_tokenizer(folder / "tokenizer")
+    write_tokenizer(folder / "tokenizer")
     _stable_diffusion_parts(0)["text_encoder"].save_pretrained(folder / "text_encoder")
     (folder / ".finished.jsonl").write_text('\n{"case": "a", "made_from": [1], "files": {"a.png": 3}}\n')
     (folder / "manifest.jsonl").write_text(

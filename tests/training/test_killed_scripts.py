@@ -32,12 +32,18 @@ SETTINGS = (
 OF_STAGE = {
     "vae": (
         "train_batch_size=1",
-        "fit_scaling_factor=false",
+        "pretrained_model_path=weights/stable-diffusion/vae",
         "validation_images=1",
         "validation_max_frames=1",
     ),
-    "ldm": ("train_batch_size=1", "validation_data.num_inference_steps=1", "steering_samples=0"),
+    "ldm": (
+        "pretrained_model_path=weights/stable-diffusion",
+        "train_batch_size=1",
+        "validation_data.num_inference_steps=1",
+        "steering_samples=0",
+    ),
     "sequence_ldm": (
+        "sequence_parts=null",
         "validation_data.num_inference_steps=1",
         "validation_data.names=[study_0004_s01]",
         "steering_samples=0",

@@ -38,6 +38,12 @@ DEMO = Path(__file__).resolve().parent.parent.parent / "configs" / "demo"
 SCHEMAS = {"vae": VAEConfig, "ldm": LDMConfig, "sequence_ldm": SequenceConfig}
 FOLDERS = {"vae": "vae", "ldm": "unet", "sequence_ldm": "unet3d"}
 LENGTH = 4  # steps
+# In place of the miniature base model, which the demo starts from: Stable Diffusion's format, as published, and tinier.
+STARTS = {
+    "vae": {"pretrained_model_path": "weights/stable-diffusion/vae", "fit_scaling_factor": "true"},
+    "ldm": {"pretrained_model_path": "weights/stable-diffusion", "fresh_init": "torch"},
+    "sequence_ldm": {"sequence_parts": "null"},
+}
 
 
 def build(stage, config):
@@ -58,6 +64,7 @@ def configure(stage, **fields):
         "checkpointing_steps": 1,
         "log_steps": 1,
         "mixed_precision": "no",  # accelerate knows one precision a process, and these tests share theirs
+        **STARTS[stage],
         **fields,
     }
     fields = {"checkpoints_to_keep": 9, "lr_warmup_steps": 1, "validation_steps": 1000, **fields}

@@ -1,0 +1,123 @@
+"""Drawn patients as training samples: no folders, no classes, and in place of a prior the frame that it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from augment.demo.base.store import Motion
+from cond2img.data import LabelledFrameData
+from cond2img.data.frames import LATENT_SHAPE, FrameData
+from ctrlgenaug import datasets
+from ctrlgenaug.conditions.trajectories import expand
+from ctrlgenaug.datasets import Clip
+from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
+from ctrlgenaug.training.order import Draw
+
+
+class DrawnPictures(FrameData):
+    """For the VAE: patient by patient the eight frames of its clip.
+
+    Args:
+        config: of the run.
+        drawn: (patients, 8, 256, 256) uint8.
+        texts: of the patients.
+    """
+
+    def __init__(self, config: TrainingConfig, drawn: np.ndarray, texts: Sequence[str]) -> None:
+        self.config, self.split, self.spec = config, "drawn", datasets.get(config.data_name)
+        self.drawn = drawn
+        self.rows = [
+            Clip(name, name, "", text) for i, text in enumerate(texts) for name in self._names(f"patient{i}")
+        ]
+
+    def _names(self, patient: str) -> list[str]:
+        return [f"{patient}_{number}" for number in range(self.drawn.shape[1])]
+
+    def file(self, index: int) -> Path:
+        return Path(self.rows[index].file_name)
+
+    def frames(self, index: int) -> np.ndarray:
+        patient, number = divmod(index, self.drawn.shape[1])
+        return np.array(self.drawn[patient, number : number + 1])
+
+    def check(self) -> None:
+        """Nothing can be missing."""
+
+
+class DrawnFrames(DrawnPictures, LabelledFrameData):
+    """For the image UNet: a frame with its own prior and its patient's text.
+
+    Args:
+        config, drawn, texts: see `DrawnPictures`.
+        moments: (patients, 8, 8, 32, 32), the VAE's, frame by frame.
+    """
+
+    config: DiffusionConfig
+
+    def __init__(
+        self, config: DiffusionConfig, drawn: np.ndarray, texts: Sequence[str], moments: np.ndarray
+    ) -> None:
+        super().__init__(config, drawn, texts)
+        self.captions = sorted({"", *texts})
+        self.moments = moments.reshape(len(self.rows), -1, *moments.shape[2:])
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        """`LabelledFrameData`'s sample without class and prior, but with ``prior_frame`` (256, 256) uint8, of which
+        the step makes a batch's priors at once, and ``keeps_prior``."""
+        kept, index = self.kept(draw), draw.index
+        shape = (self.num_frames, *LATENT_SHAPE)
+        return {
+            "name": self.rows[index].file_name,
+            "posterior_noise": torch.randn(shape, generator=self.generator(draw, "posterior")),
+            "noise": torch.randn(shape, generator=self.generator(draw, "noise")),
+            "timestep": self.timestep(draw),
+            "caption": self.captions.index(self.rows[index].text if kept else ""),
+            "prior_frame": torch.from_numpy(self.frames(index)[0]),
+            "keeps_prior": "image_prior" in kept,
+            "moments": torch.from_numpy(np.array(self.moments[index])),
+        }
+
+
+class DrawnClips(DrawnFrames):
+    """For the sequence UNet: a clip, its first frame's prior, its motion.
+
+    Args:
+        config, drawn, texts, moments: see `DrawnFrames`.
+        motion: of the clips.
+    """
+
+    condition_names = ("image_prior", "motion_field")
+
+    def __init__(
+        self,
+        config: DiffusionConfig,
+        drawn: np.ndarray,
+        texts: Sequence[str],
+        moments: np.ndarray,
+        motion: Motion,
+    ) -> None:
+        super().__init__(config, drawn, texts, moments)
+        self.motion = motion
+
+    def _names(self, patient: str) -> list[str]:
+        return [patient]
+
+    @property
+    def num_frames(self) -> int:
+        return self.drawn.shape[1]
+
+    def frames(self, index: int) -> np.ndarray:
+        return np.array(self.drawn[index])
+
+    def __getitem__(self, draw: Draw) -> dict[str, Any]:
+        """`DrawnFrames`' sample with ``motion`` (7, 2, 256, 256), zeros where it is dropped, and ``trajectories``."""
+        item, index = super().__getitem__(draw), draw.index
+        field = torch.from_numpy(self.motion.field(index))
+        item["motion"] = field if "motion_field" in self.kept(draw) else torch.zeros_like(field)
+        item["trajectories"] = torch.as_tensor(expand(self.motion.tracks[index]))
+        return item

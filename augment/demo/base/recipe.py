@@ -1,0 +1,211 @@
+"""How the miniature base model is trained: the three stages one after the other, and what is kept of them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from augment.demo.base import card, store
+from augment.demo.base.drawn_data import DrawnClips, DrawnFrames, DrawnPictures
+from augment.demo.base.stages import BaseLDMStage, BaseSequenceStage, BaseVAEStage
+from augment.demo.weights import SCHEDULER, small_text_encoder, write_tokenizer
+from cond2img.config import LDMConfig, VAEConfig
+from cond2img.models import load_vae
+from cond2video.config import FINETUNED, SequenceConfig
+from ctrlgenaug.files import atomic_path
+from ctrlgenaug.folders import write_sums
+from ctrlgenaug.noise_schedule import NoiseSchedule
+from ctrlgenaug.plain_data import write_json
+from ctrlgenaug.training import checkpoints, cli
+from ctrlgenaug.training.config import ConditionDropping, TrainingConfig
+from ctrlgenaug.training.export import copy_folder, model_in
+from ctrlgenaug.training.stage import Stage
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+PARTS = "sequence_parts"  # the folder of what the sequence stage trained
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How much of everything.
+
+    Attributes:
+        seed: of patients, weights and noise.
+        patients: drawn for the VAE's and the image stage's training, eight frames each.
+        clips: of how many of them the sequence stage sees the motion.
+        unseen: patients that steering is measured on.
+        decoder_steps: optimizer steps of 2 frames.
+        image_steps: of 16 frames.
+        sequence_steps: of 2 clips.
+        batch_size: frames of a step of the image stage.
+    """
+
+    seed: int = 1
+    patients: int = 2400
+    clips: int = 1200
+    unseen: int = 48
+    decoder_steps: int = 2900
+    image_steps: int = 1800
+    sequence_steps: int = 900
+    batch_size: int = 16
+
+
+SHORT = Recipe(patients=48, clips=8, unseen=16, decoder_steps=20, image_steps=900, sequence_steps=4)
+"""Minutes: enough to see steering appear, not enough for pictures."""
+
+
+class BaseTraining:
+    """The training in a scratch folder, whose finished parts a second run finds again.
+
+    Args:
+        scratch: drawn patients, latents, runs; some gigabytes.
+        recipe: how much of everything.
+        num_threads: CPU threads.
+    """
+
+    def __init__(self, scratch: Path, recipe: Recipe, num_threads: int = 1) -> None:
+        self.scratch, self.recipe, self.num_threads = scratch, recipe, num_threads
+        self.start = scratch / "start"  # grows into a folder of Stable Diffusion's layout
+        self.drawn = scratch / "drawn"
+        torch.set_num_threads(num_threads)
+
+    def run(self) -> None:
+        """All stages, each from where it was left."""
+        recipe = self.recipe
+        self._write_companions()
+        train = store.drawn_patients(self.drawn, recipe.seed, recipe.patients)
+        test = store.drawn_patients(self.drawn, recipe.seed + 1, recipe.unseen)
+        self._train_decoder(train, test)
+        vae = load_vae(self.start / "vae").eval()
+        moments = store.encoded(self.drawn, f"moments-{recipe.seed}-{recipe.patients}", train[0], vae)
+        test_moments = store.encoded(self.drawn, f"moments-{recipe.seed + 1}-{recipe.unseen}", test[0], vae)
+        self._train_image((*train, moments), (*test, test_moments))
+        clips = slice(recipe.clips)
+        motion = store.Motion(self.drawn, f"motion-{recipe.seed}-{recipe.clips}", train[0][clips])
+        test_motion = store.Motion(self.drawn, f"motion-{recipe.seed + 1}-{recipe.unseen}", test[0])
+        self._train_sequence(
+            (train[0][clips], train[1][clips], moments[clips], motion), (*test, test_moments, test_motion)
+        )
+
+    def _write_companions(self) -> None:
+        """Tokenizer, text encoder with random weights, and the scheduler config."""
+        if (self.start / "text_encoder").exists():
+            return
+        torch.manual_seed(self.recipe.seed)
+        write_tokenizer(self.start / "tokenizer")
+        write_json(self.start / "scheduler" / "scheduler_config.json", SCHEDULER)
+        NoiseSchedule("v_prediction").write(self.start)
+        with atomic_path(self.start / "text_encoder") as temporary:
+            small_text_encoder().save_pretrained(temporary)
+
+    def _settings(self, stage: str, steps: int) -> dict[str, object]:
+        """What the configs of all stages share."""
+        return {
+            "data_name": "MosMed",  # whose frames have the same size; the patients are of all four data sets
+            "pretrained_model_path": str(self.start),
+            "output_dir": str(self.scratch / "runs" / stage),
+            "max_train_steps": steps,
+            "seed": self.recipe.seed,
+            "gradient_checkpointing": False,
+            "fused_adamw": True,
+            "channels_last": True,
+            "dataloader_num_workers": 0,
+            "num_threads": self.num_threads,
+            "ema": True,
+            "checkpointing_steps": 200,
+            "checkpoints_to_keep": 2,
+            "validation_steps": max(1, steps // 2),
+            "log_steps": 20,
+            "tracker": None,
+        }
+
+    def _finish(self, stage: Stage, config: TrainingConfig, target: Path) -> None:
+        """Trains to the end, and puts the averaged model where the next stage looks for it."""
+        if target.exists():
+            return
+        cli.train(config, lambda config: stage)
+        newest = checkpoints.newest_whole(config.output_dir, print)
+        copy_folder(model_in(newest, stage.folder), target)
+
+    def _train_decoder(self, train: tuple, test: tuple) -> None:
+        config = VAEConfig(
+            **self._settings("vae", self.recipe.decoder_steps),
+            perceptual_loss=False,
+            train_batch_size=2,
+            learning_rate=2e-3,
+            lr_warmup_steps=50,
+            ema_decay=0.99,
+            validation_max_frames=32,
+        )
+        stage = BaseVAEStage(config, DrawnPictures(config, *train), DrawnPictures(config, *test))
+        self._finish(stage, config, self.start / "vae")
+
+    def _train_image(self, train: tuple, test: tuple) -> None:
+        steps = self.recipe.image_steps
+        config = LDMConfig(
+            **self._settings("image", steps),
+            vae_path=str(self.start / "vae"),
+            prediction_type="v_prediction",
+            timestep_sampling="mixture",
+            condition_dropping=ConditionDropping(keep_all=0.9, drop_all=0.1),
+            train_batch_size=self.recipe.batch_size,
+            learning_rate=1e-3,
+            lr_warmup_steps=min(200, steps // 5),
+            ema_decay=0.999 if steps > 1000 else 0.99,
+            mixed_precision="bf16",
+        )
+        frames, texts, moments = test
+        # one frame a patient, each of another place in its clip
+        places = np.arange(len(frames)) // 4 % frames.shape[1]
+        own = (np.arange(len(frames)), places)
+        test = (frames[own][:, None], texts, moments[own][:, None])
+        stage = BaseLDMStage(config, DrawnFrames(config, *train), DrawnFrames(config, *test))
+        self._finish(stage, config, self.start / "unet")
+
+    def _train_sequence(self, train: tuple, test: tuple) -> None:
+        config = SequenceConfig(
+            **self._settings("sequence", self.recipe.sequence_steps),
+            vae_path=str(self.start / "vae"),
+            timestep_sampling="mixture",
+            condition_dropping=ConditionDropping(keep_all=0.7, drop_all=0.1),
+            train_batch_size=2,
+            learning_rate=5e-4,
+            lr_warmup_steps=50,
+            ema_decay=0.995,
+            mixed_precision="bf16",
+        )
+        few = tuple(part[:8] for part in test[:3])
+        stage = BaseSequenceStage(config, DrawnClips(config, *train), DrawnClips(config, *few, test[3]))
+        self._finish(stage, config, self.start / "unet3d")
+
+    def export(self, out: Path) -> None:
+        """Writes the model in float16 with its card and checksums, replacing what was there."""
+        with atomic_path(out) as temporary:
+            for name in ("tokenizer", "scheduler"):
+                shutil.copytree(self.start / name, temporary / name)
+            for name in ("text_encoder", "vae", "unet"):
+                shutil.copytree(self.start / name, temporary / name)
+                for file in (temporary / name).glob("*.safetensors"):
+                    save_file(_halved(load_file(file)), file, metadata={"format": "pt"})
+            whole = self.start / "unet3d"
+            (temporary / PARTS).mkdir()
+            shutil.copy(whole / "config.json", temporary / PARTS / "config.json")
+            weights = load_file(whole / WEIGHTS)
+            parts = {name: value for name, value in weights.items() if any(p in name for p in FINETUNED)}
+            save_file(_halved(parts), temporary / PARTS / WEIGHTS, metadata={"format": "pt"})
+            card.write(temporary, self.recipe, self.scratch / "runs")
+            write_sums(temporary)
+            if out.exists():
+                shutil.rmtree(out)
+
+
+def _halved(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {
+        name: value.half().contiguous() if value.is_floating_point() else value
+        for name, value in weights.items()
+    }

@@ -1,0 +1,137 @@
+"""The method's three training stages, on drawn patients and without classes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch.utils.data import default_collate
+
+from augment.demo.base.drawn_data import DrawnClips, DrawnFrames, DrawnPictures
+from augment.demo.base.patients import KINDS
+from augment.demo.base.plane_encoder import set_plane_encoder
+from augment.demo.base.projection import project
+from augment.demo.encoder import features
+from augment.demo.weights import TEXT_WIDTH, small_vae
+from cond2img.config import LDMConfig, VAEConfig
+from cond2img.models import UNet2DMultiConditionModel, VAELoss
+from cond2img.training.diffusion import DiffusionStage, DiffusionStep
+from cond2img.training.ldm import LDMStage
+from cond2img.training.vae import VAEStage, VAEStep
+from cond2video.config import SequenceConfig
+from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
+from cond2video.training.sequence import SequenceStage
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
+from ctrlgenaug.training.order import Draw
+from ctrlgenaug.training.records import Records
+from ctrlgenaug.training.stage import Batch, Stage
+
+LEVELS = (500, 700, 850, 950)  # timesteps at which steering is measured
+MEASURED_AT_ONCE = 8  # samples
+
+UNET = {
+    "sample_size": 32,
+    # one attention at 32 x 32, where trajectories are followed; the rest further down, where it is cheap
+    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "block_out_channels": (32, 64, 96, 96),
+    "layers_per_block": 1,
+    "attention_head_dim": 1,
+    "norm_num_groups": 16,
+    "cross_attention_dim": TEXT_WIDTH,
+    "condition_insert_block": (False, True, True),
+    "prediction_type": "v_prediction",
+}
+
+
+class BaseVAEStage(VAEStage):
+    """Trains the decoder, and leaves the chosen encoder as it is: what its latents mean is settled from the start."""
+
+    def __init__(self, config: VAEConfig, train: DrawnPictures, test: DrawnPictures) -> None:
+        torch.manual_seed(config.seed)
+        model = small_vae()
+        set_plane_encoder(model)
+        model.encoder.requires_grad_(False)
+        model.quant_conv.requires_grad_(False)
+        Stage.__init__(self, config, train, VAEStep(model, VAELoss(None, kl_weight=config.kl_weight)))
+        self.test_data = test
+
+
+class BaseStep(DiffusionStep):
+    """Predicts the velocity of frames or clips from text, image prior and, for clips, motion."""
+
+    def predict(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
+        found = features(batch["prior_frame"].numpy()) * batch["keeps_prior"].view(-1, 1, 1, 1)
+        texts = self.texts[batch["caption"]]
+        conditions = ClipConditionsBatch(None, (), None, batch.get("motion"), batch.get("trajectories"))
+        encoded = self.model.condition(texts, conditions, frames=noisy.shape[1], precompute=False)
+        encoded = replace(encoded, image=project(self.model.image_proj, found))
+        output = self.model(noisy.flatten(0, 1), batch["timestep"], conditions=encoded).sample
+        return output.unflatten(0, noisy.shape[:2])
+
+
+class _Unlabelled:
+    """What differs from the published stages: no classes, steering in place of pictures."""
+
+    def check_classes(self) -> None:
+        """There are none."""
+
+    def validate(self, step: int, records: Records) -> None:
+        """No pictures."""
+
+    def measure(self) -> dict[str, float]:
+        """Errors of unseen patients' clean latents at four noise levels, by whose prior (motion) the model is given.
+
+        1 would be the error of the latents' mean. Another's is another patient's of the same kind of data set.
+        """
+        sums: dict[str, float] = {}
+        for first in range(0, len(self.test_data), MEASURED_AT_ONCE):
+            indices = range(first, min(first + MEASURED_AT_ONCE, len(self.test_data)))
+            batch = default_collate([self.test_data[Draw(0, index)] for index in indices])
+            batch["keeps_prior"] = torch.ones(len(indices), dtype=torch.bool)
+            for level in LEVELS:
+                for name, error in self._errors(batch, level).items():
+                    key = f"{name}_{level}"
+                    sums[key] = sums.get(key, 0.0) + error * len(indices) / len(self.test_data)
+        return sums
+
+    def _errors(self, batch: Batch, level: int) -> dict[str, float]:
+        step, moved = self.step_module, torch.arange(len(batch["name"])).roll(len(KINDS))
+        batch = {**batch, "timestep": torch.full((len(moved),), level)}
+        variants = {
+            "own": {},
+            "other": {"prior_frame": batch["prior_frame"][moved]},
+            "none": {"keeps_prior": torch.zeros_like(batch["keeps_prior"])},
+        }
+        if "motion" in batch:
+            variants["other_motion"] = {key: batch[key][moved] for key in ("motion", "trajectories")}
+            variants["no_motion"] = {"motion": torch.zeros_like(batch["motion"])}
+        latents = step.latents(batch)
+        noisy = step.schedule.add_noise(latents, batch["noise"], batch["timestep"])
+        signal = step.schedule.alphas_cumprod[level]
+        errors = {}
+        for name, changed in variants.items():
+            velocity = step.predict(noisy, {**batch, **changed}).float()
+            clean = signal.sqrt() * noisy - (1 - signal).sqrt() * velocity
+            errors[name] = float((clean - latents).square().mean())
+        return errors
+
+
+class BaseLDMStage(_Unlabelled, LDMStage):
+    """Trains the image UNet from random weights."""
+
+    def __init__(self, config: LDMConfig, train: DrawnFrames, test: DrawnFrames) -> None:
+        torch.manual_seed(config.seed)
+        DiffusionStage.__init__(self, config, train, BaseStep(UNet2DMultiConditionModel(**UNET)))
+        self.test_data = test
+
+
+class BaseSequenceStage(_Unlabelled, SequenceStage):
+    """Trains what the sequence stage trains, from the image UNet."""
+
+    def __init__(self, config: SequenceConfig, train: DrawnClips, test: DrawnClips) -> None:
+        torch.manual_seed(config.seed)
+        model = UNet3DMultiConditionModel.from_pretrained_2d(config.pretrained_model_path, subfolder="unet")
+        mark_finetuned(model, config.trainable_modules)
+        DiffusionStage.__init__(self, config, train, BaseStep(model))
+        self.test_data = test
