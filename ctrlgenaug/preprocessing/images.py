@@ -130,12 +130,11 @@ def lesion_box(mask: np.ndarray, threshold: int = 128, speck: int = 150) -> Box:
     Raises:
         ValueError: the mask is empty.
     """
-    lesion = mask > threshold
-    rows, columns = np.flatnonzero(lesion.any(1)), np.flatnonzero(lesion.any(0))
-    if not len(rows):
+    lesion = cv2.threshold(mask, threshold, 255, cv2.THRESH_BINARY)[1]
+    left, top, width, height = cv2.boundingRect(lesion)
+    if not width:
         raise ValueError("the mask is empty")
-    top, left = rows[0], columns[0]
-    part = lesion[top : rows[-1] + 1, left : columns[-1] + 1].view(np.uint8)
+    part = lesion[top : top + height, left : left + width]
     stats = cv2.connectedComponentsWithStats(part, connectivity=8)[2][1:]  # without the background
     sizes = stats[:, cv2.CC_STAT_AREA]
     kept = stats[(sizes > speck) | (np.arange(len(sizes)) == np.argmax(sizes))]
