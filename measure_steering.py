@@ -26,6 +26,7 @@ def main() -> int:
         help="the sequence model; without it the image model is measured",
     )
     model.add_argument(
+        "--image_model_path",
         "--load_2d_pretrained_model_name",
         metavar="DIR",
         help="pretrained_2d_model_[data]: the image model, and VAE, text encoder, tokenizer and scheduler of both",
@@ -53,7 +54,7 @@ def main() -> int:
     from ctrlgenaug.number_format import text_table
 
     rows = measure_model(
-        ModelChoice(options.sequence_model_path, options.load_2d_pretrained_model_name, options.vae_path),
+        ModelChoice(options.sequence_model_path, options.image_model_path, options.vae_path),
         spec,
         split=options.split,
         count=options.samples,

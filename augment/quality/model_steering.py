@@ -44,9 +44,7 @@ class ModelChoice:
 
     def __post_init__(self) -> None:
         if not (self.sequence or self.image):
-            raise UserError(
-                "no model is named", "Give --sequence_model_path or --load_2d_pretrained_model_name"
-            )
+            raise UserError("no model is named", "Give --sequence_model_path or --image_model_path")
 
 
 def measure_model(
