@@ -17,8 +17,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "conditions")]
 
 import gzip  # noqa: E402
-import importlib.util  # noqa: E402
-import io  # noqa: E402
 import resource  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
@@ -35,8 +33,10 @@ from ctrlgenaug.conditions import trajectories  # noqa: E402
 from ctrlgenaug.conditions.motion_field import motion_field  # noqa: E402
 from ctrlgenaug.phantom import chest, shapes  # noqa: E402
 from ctrlgenaug.preprocessing.batch import Case  # noqa: E402
+from ctrlgenaug.preprocessing.deflate import unpack_gzip  # noqa: E402
 from ctrlgenaug.preprocessing.images import to_bytes, zoom_plane  # noqa: E402
 from ctrlgenaug.preprocessing.png import encode_png  # noqa: E402
+from ctrlgenaug.preprocessing.readers import mosmed  # noqa: E402
 
 MOST_MILLISECONDS, MOST_BYTES = 5.0, 200_000  # what the project promises of a clip's trajectories
 
@@ -64,24 +64,15 @@ def show(title: str, cost: float, note: str = "") -> None:
     print(f"  {title:<40} {cost:9.2f} ms   {note}".rstrip())
 
 
-def reader() -> object:
-    """MosMedData's reader script as a module."""
-    spec = importlib.util.spec_from_file_location("mosmed", ROOT / "MosMedData" / "extract_all_slices.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def reading(slices: int, noise: float, repeats: int) -> None:
     """Step (a): one 512 x 512 volume to PNG, and its parts alone; what exceeds their sum is overhead."""
     rng = shapes.generator(0, "benchmark")
     shown = chest.draw_volume(rng, "CT-2", slices)
     shown = shown + rng.normal(0, noise, shown.shape).astype(np.int16)
     stored = np.ascontiguousarray(np.rot90(shown.transpose(1, 2, 0), -1))
-    mosmed = reader()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "study_0001.nii.gz"
-        path.write_bytes(gzip.compress(nibabel.Nifti1Image(stored, np.eye(4)).to_bytes(), 6))
+        path.write_bytes(gzip.compress(nibabel.Nifti1Image(stored, np.diag([-1, 1, 8, 1])).to_bytes(), 6))
         case = Case("study_0001", "train", "CT-234", (path,))
         frames = mosmed.read_study(case)
         unit = [np.ascontiguousarray(plane, np.float32) for plane in shown]
@@ -96,7 +87,7 @@ def reading(slices: int, noise: float, repeats: int) -> None:
             scipy.ndimage.zoom(turned, (0.5, 0.5, 1), order=1)
 
         parts = {
-            "decompression": lambda: gzip.GzipFile(fileobj=io.BytesIO(path.read_bytes())).read(),
+            "decompression": lambda: unpack_gzip(path.read_bytes(), 1 << 30),
             "interpolation": lambda: [to_bytes(zoom_plane(plane)) for plane in unit],
             "PNG encoding": lambda: [encode_png(frame) for frame in frames.values()],
         }
