@@ -117,4 +117,6 @@ step "classifier with synthetic clips" . "$PYTHON" "$ROOT/train_classifier.py" -
     --synthetic_dir $filtered
 step "evaluation" . "$PYTHON" "$ROOT/evaluate.py" --real . --synthetic $synthetic --data_name "$name" \
     --classifier runs/classifier/classifier.pth --vae_path $model --output evaluation.json
+step "pictures" . "$PYTHON" -m augment.demo.pictures --data_name "$name" --model $model --out pictures \
+    --class_contrast $contrast --num_inference_steps $inference_steps
 "$PYTHON" -m augment.demo.page --data_name "$name" --run . --seconds "$(seconds "$began" "$EPOCHREALTIME")"

@@ -8,8 +8,9 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from augment.demo.goals import goals, goals_section
 from augment.report.all_sections import sections
-from augment.report.page import Key, Section, Table, write_page
+from augment.report.page import Key, Notice, Section, Table, picture, write_page
 from augment.report.run_folders import Places, find
 from augment.report.synthesis_sections import pairs
 from ctrlgenaug import datasets, steps
@@ -29,7 +30,7 @@ def places_of(run: Path, data_name: str) -> Places:
         sequence_model=model,
         runs=run / "runs",
         filtered=run / f"{data_name}_synthetic_filtered",
-        classifiers=[run / "runs/classifier"],
+        classifiers=[run / "runs/classifier", run / "runs/classifier_with_synthetic"],
         evaluation=run / "evaluation.json",
     )
 
@@ -42,6 +43,17 @@ def draw_overview(places: Places, target: Path) -> None:
         rows += [(f"{pair.cls}, {kind}", read_video(path)) for kind, path in found if path]
     if rows:
         save_picture(target, contact_sheet(rows))
+
+
+def conditions_section(run: Path) -> Section:
+    """The sheets of `augment.demo.pictures`: what each condition does."""
+    sheets = sorted((run / "pictures").glob("patient_*.png"))
+    text = (
+        "Two patients whom no model was trained on. From top to bottom: the real clip; the conditions taken from it; "
+        "synthetic clips from both, with two seeds; then one condition changed at a time, the seed kept."
+    )
+    blocks = [picture(path, f"Patient {number}") for number, path in enumerate(sheets, start=1)]
+    return Section("What the conditions do", [text, *(blocks or [Notice("No pictures were drawn.")])])
 
 
 def steps_section(run: Path) -> Section:
@@ -64,16 +76,18 @@ def main() -> int:
     places = places_of(run, options.data_name)
     draw_overview(places, run / "overview.png")
     parts = {title: part for title, part in sections(places).items() if title not in NOT_PART}
-    first = ("Real beside synthetic", "Class control")
-    ordered = [parts.pop(title) for title in first] + [*parts.values(), steps_section(run)]
+    first = [parts.pop(title) for title in ("Steering", "Class control", "Real beside synthetic")]
+    ordered = [conditions_section(run), goals_section(run), *first, *parts.values(), steps_section(run)]
     took = f" It took {options.seconds / 60:.1f} minutes." if options.seconds else ""
     lead = (
-        "The whole method on generated patients: small models, random stand-ins for the published weights."
-        f"{took} The figures say that the chain works, not how good the method is on real data."
+        f"The whole method on generated patients of {options.data_name}: a miniature base model in Stable Diffusion's "
+        f"place, taught for minutes.{took} All of it is drawn, and nothing of it is medical."
     )
     write_page(run / "index.html", "Ctrl-GenAug demo", lead, ordered)
-    control = [block.text for block in ordered[1].blocks if isinstance(block, Key)]
+    control = [block.text for block in first[1].blocks if isinstance(block, Key)]
     print(control[0] if control else "Class control was not measured.")
+    for goal in goals(run):
+        print(f"{'reached' if goal.reached else 'MISSING'}: {goal.what}: {goal.found} (wanted {goal.wanted})")
     print(f"page: {(run / 'index.html').resolve()}.{took}")
     return 0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-STEPS = 14
+STEPS = 16
 
 
 @pytest.mark.slow
@@ -29,6 +29,8 @@ def test_quick_demo_runs_and_continues(tmp_path, repository):
     assert page.count("data:image/png;base64,") >= 8
     assert "there is no picture" not in page and "Made by" not in page  # nothing is missing
     assert "finds the requested class in" in first.stdout
+    assert page.index("What the conditions do") < page.index("Wanted and found") < page.index("Class control")
+    assert "own image prior retrieved" in first.stdout
     assert len((out / "steps.tsv").read_text().splitlines()) == STEPS
     clips = {path: path.read_bytes() for path in out.glob("sequence_model_MosMed/*/*.mp4")}
     assert len(clips) == 3
@@ -48,4 +50,16 @@ def test_unknown_option_is_named(tmp_path, repository):
     )
     assert result.returncode == 2
     assert "unknown option --fast" in result.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_data_set_is_named(tmp_path, repository):
+    result = subprocess.run(
+        ["bash", str(repository / "demo.sh"), "--data_name", "Brain"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert "no demo of the data set Brain. Choose MosMed" in result.stderr
     assert not list(tmp_path.iterdir())
