@@ -6,7 +6,7 @@ import argparse
 import os
 
 from ctrlgenaug import datasets, steps
-from ctrlgenaug.arguments import positive_int
+from ctrlgenaug.arguments import positive_int, whole
 
 EXAMPLE = """python extract_image_priors.py --data_dir MosMedData/MosMed_data \\
       --medsam_checkpoint weights/medsam_vit_b.pth --dtype float16
@@ -29,6 +29,13 @@ def parse_arguments() -> argparse.Namespace:
         "--first_frames_only",
         action="store_true",
         help="only the clips' first frames: enough for the sequence model and for generation",
+    )
+    parser.add_argument(
+        "--variants",
+        type=whole(0, 100),
+        default=0,
+        help="also priors of so many variants of each training frame, flipped, shifted, zoomed; the image model's "
+        "training takes the same number as prior_variants (default: %(default)s)",
     )
     parser.add_argument(
         "--dtype",
@@ -60,6 +67,7 @@ def main() -> int:
         device=options.device,
         first_frames_only=options.first_frames_only,
         split=options.split,
+        variants=options.variants,
     )
     if options.verify:
         outcome, folder = image_priors.verify_priors(options.data_dir, spec, settings)

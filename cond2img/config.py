@@ -43,8 +43,14 @@ class LDMConfig(DiffusionConfig):
     condition_insert_block: list[bool] = field(default_factory=lambda: [True, True, True])
     fresh_init: str = "torch"  # or official, identity: how the parts start that the weights lack
     load_trained: bool = False  # pretrained_model_path holds a UNet of this project, to train further
+    # N of extract_image_priors.py --variants: train on as many variants of each frame, too
+    prior_variants: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.fresh_init not in ("torch", "official", "identity"):
             raise ValueError(f"fresh_init must be torch, official or identity, got {self.fresh_init!r}")
+        if self.prior_variants < 0:
+            raise ValueError(f"prior_variants must be 0 or more, got {self.prior_variants}")
+        if self.prior_variants and self.cache_latents:
+            raise ValueError("prior_variants changes frames, cache_latents keeps their latents: choose one")

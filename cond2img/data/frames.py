@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -15,6 +15,7 @@ import torch
 from cond2img.latent_codec import to_pixels
 from ctrlgenaug import datasets
 from ctrlgenaug.conditions.clip import OPTIONAL, ClipConditions, ClipConditionsBatch, ConditionReader
+from ctrlgenaug.conditions.variants import check_variants, variant_name, vary
 from ctrlgenaug.datasets import IMAGE_SIZE, Clip
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.training.batch import Batch
@@ -122,9 +123,12 @@ class FrameData:
         """The sample's frames, (F, 256, 256) uint8; F = 1 here."""
         return read_frame(self.file(index))
 
-    def pixels(self, index: int) -> torch.Tensor:
-        """The sample's frames, (F, 1, 256, 256) float32 in [-1, 1]."""
-        return to_pixels(self.frames(index))
+    def pixels(self, index: int, variant: int = 0) -> torch.Tensor:
+        """The sample's frames, or a variant of them, (F, 1, 256, 256) float32 in [-1, 1]."""
+        frames = self.frames(index)
+        if variant:
+            frames = np.stack([vary(frame, self.rows[index].name, variant) for frame in frames])
+        return to_pixels(frames)
 
     def __getitem__(self, draw: Draw) -> Batch:
         """A batch of one sample."""
@@ -192,6 +196,10 @@ class LabelledFrameData(FrameData):
         self.captions = sorted({""} | {row.text for row in self.rows}) if config.caption_column else [""]
         self.moments: np.ndarray | None = None
         self.reader = self.make_reader({"text"} if config.caption_column else set())
+        asked = getattr(config, "prior_variants", 0)
+        if asked:
+            check_variants(self.reader.prior_dir, asked)
+        self.variants = asked if split == config.train_split else 0
 
     @property
     def used_conditions(self) -> list[str]:
@@ -214,14 +222,23 @@ class LabelledFrameData(FrameData):
             prior_dir=self.config.image_prior_dir,
         )
 
-    def conditions(self, index: int, kept: Collection[str] | None = None) -> ClipConditions:
+    def conditions(self, index: int, kept: Collection[str] | None = None, variant: int = 0) -> ClipConditions:
         """What the sample is conditioned on; ``kept`` (None: all) of `condition_names` alone, the others dropped.
 
         With nothing else to go by the model must not go by the text either: guidance needs such samples.
         """
+        row = self.rows[index]
+        if variant:
+            row = replace(row, name=variant_name(row.name, variant))
         if kept is None:
-            return self.reader.read(self.rows[index])
-        return self.reader.read(self.rows[index], set(self.condition_names) - set(kept) if kept else OPTIONAL)
+            return self.reader.read(row)
+        return self.reader.read(row, set(self.condition_names) - set(kept) if kept else OPTIONAL)
+
+    def variant(self, draw: Draw) -> int:
+        """Which variant of its frame the sample shows in this epoch; 0 is the frame itself."""
+        if not self.variants:
+            return 0
+        return int(torch.randint(self.variants + 1, (), generator=self.generator(draw, "variant")))
 
     def timestep(self, draw: Draw) -> torch.Tensor:
         """The sample's noise level in this epoch, () int64."""
@@ -242,7 +259,8 @@ class LabelledFrameData(FrameData):
     def __getitem__(self, draw: Draw) -> DiffusionBatch:
         """A batch of one sample."""
         index, shape = draw.index, (1, self.num_frames, *LATENT_SHAPE)
-        conditions = self.conditions(index, self.kept(draw))
+        variant = self.variant(draw)
+        conditions = self.conditions(index, self.kept(draw), variant)
         moments = None if self.moments is None else torch.from_numpy(np.array(self.moments[index]))[None]
         return DiffusionBatch(
             names=(self.rows[index].file_name,),
@@ -251,10 +269,12 @@ class LabelledFrameData(FrameData):
             timestep=self.timestep(draw)[None],
             noise=torch.randn(shape, generator=self.generator(draw, "noise")),
             posterior_noise=torch.randn(shape, generator=self.generator(draw, "posterior")),
-            pixels=self.pixels(index)[None] if moments is None else None,
+            pixels=self.pixels(index, variant)[None] if moments is None else None,
             moments=moments,
         )
 
     def check_sample(self, index: int) -> None:
         super().check_sample(index)
-        self.reader.check(self.rows[index])
+        row = self.rows[index]
+        for number in range(self.variants + 1):
+            self.reader.check(replace(row, name=variant_name(row.name, number)))

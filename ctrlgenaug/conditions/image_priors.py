@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,14 @@ import torch
 from ctrlgenaug import steps
 from ctrlgenaug.conditions.clip import PRIOR_SHAPE
 from ctrlgenaug.conditions.medsam import encode, load_encoder, weight_files
+from ctrlgenaug.conditions.variants import (
+    WEIGHTS_FILE,
+    check_variants,
+    noted_variants,
+    split_variant,
+    variant_name,
+    vary,
+)
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
@@ -25,7 +33,6 @@ from ctrlgenaug.preprocessing.png import read_png
 from ctrlgenaug.processes import default_workers
 from ctrlgenaug.progress import progress, say
 
-WEIGHTS_FILE = "weights.json"  # in the priors' folder: whose they are
 REMEDY = "Delete it and run extract_image_priors.py again"
 
 
@@ -40,6 +47,7 @@ class Settings:
         device: ``auto``, ``cpu`` or ``cuda:N``.
         first_frames_only: only the clips' first frames, enough to train the sequence model and to generate.
         split: ``train``, ``test`` or ``both``.
+        variants: of each training frame, further priors of so many variants (`ctrlgenaug.conditions.variants`).
     """
 
     checkpoint: str | None = None
@@ -48,8 +56,12 @@ class Settings:
     device: str = "auto"
     first_frames_only: bool = False
     split: str = "both"
+    variants: int = 0
 
     def __post_init__(self) -> None:
+        if self.variants and self.first_frames_only:
+            problem = "--variants are for the image model, --first_frames_only is for the sequence model"
+            raise UserError(problem, "Give one of them")
         if self.batch_size < 1:
             raise UserError(f"--batch_size {self.batch_size} is not a number of frames", "Give 1 or more")
 
@@ -62,9 +74,18 @@ def wanted_frames(data_dir: Path, spec: DatasetSpec, settings: Settings) -> dict
         firsts = [spec.first_frame(clip.name) for clip in clips]
         # a first frame that the metadata lack is wanted all the same, so that it is reported
         frames = {name: frames.get(name, data_dir / f"{name}.png") for name in firsts}
+    elif settings.variants and settings.split != "test":
+        for row in spec.rows(data_dir, "train"):
+            for number in range(1, settings.variants + 1):
+                frames[variant_name(row.name, number)] = data_dir / row.file_name
     if not frames:
         raise UserError("names no frame in its metadata", "Run the sampling step first", data_dir)
     return frames
+
+
+def read_variant(path: Path, name: str) -> np.ndarray:
+    """The frame in ``path``, or the variant of it that ``name`` tells, (256, 256) uint8."""
+    return vary(read_png(path), *split_variant(name))
 
 
 def frame_digest(path: Path) -> str | None:
@@ -96,8 +117,10 @@ def verify_priors(data_dir: str | Path, spec: DatasetSpec, settings: Settings) -
         The outcome (``failures``: the bad ones; count ``whole``) and the folder of the priors.
     """
     data_dir = Path(data_dir)
-    frames = wanted_frames(data_dir, spec, settings)
     folder = data_dir.parent / spec.priors_dir
+    if not settings.first_frames_only:
+        settings = replace(settings, variants=noted_variants(folder))
+    frames = wanted_frames(data_dir, spec, settings)
     noted = read_json(folder / WEIGHTS_FILE)
     noted = noted if isinstance(noted, dict) else {}
     if settings.checkpoint and noted.get("fingerprint") != fingerprint(weight_files(settings.checkpoint)):
@@ -138,11 +161,13 @@ def extract_priors(
     device = pick_device(settings.device)
     folder = data_dir.parent / spec.priors_dir
     with exclusive(folder):
+        if (folder / WEIGHTS_FILE).is_file() and not settings.first_frames_only:
+            check_variants(folder, settings.variants)
         claim_folder(
             folder,
             {"fingerprint": fingerprint(files), "dtype": settings.dtype},
             name=WEIGHTS_FILE,
-            notes={"encoder": Path(settings.checkpoint).name},
+            notes={"encoder": Path(settings.checkpoint).name, "variants": settings.variants},
         )
         finished = ledger.entries(folder)
         sizes: dict[str, dict[str, os.stat_result]] = {}
@@ -191,7 +216,9 @@ def _make(
     with ThreadPoolExecutor(default_workers()) as pool:
 
         def read(start: int) -> list[tuple[str, Future[np.ndarray]]]:
-            return [(name, pool.submit(read_png, frames[name])) for name in names[start : start + size]]
+            return [
+                (name, pool.submit(read_variant, frames[name], name)) for name in names[start : start + size]
+            ]
 
         def write(name: str, prior: np.ndarray) -> None:
             prior = prior.astype(settings.dtype)
