@@ -129,7 +129,7 @@ def test_priors_of_two_encoders_or_precisions_are_never_mixed(home, weights, tmp
         extract_priors(frames, MOSMED, settings(other))
     with pytest.raises(UserError, match="holds priors of another encoder"):
         verify_priors(frames, MOSMED, settings(other))
-    with pytest.raises(UserError, match="dtype='float32', not 'float16'"):
+    with pytest.raises(UserError, match="dtype: '?float32'? there, '?float16'? now"):
         extract_priors(frames, MOSMED, settings(weights, dtype="float16"))
     renamed = tmp_path / "renamed"
     weights_copy = shutil.copytree(weights, renamed)
@@ -222,9 +222,13 @@ def test_verify_finds_every_kind_of_damage(home, weights, run_script, tmp_path):
 
 def test_an_encoder_that_yields_no_numbers_writes_nothing(home, tmp_path):
     state = random_weights()
-    state["image_encoder.neck.3.bias"][0] = float("nan")
-    torch.save(state, tmp_path / "medsam.pth")
     chosen = settings(tmp_path / "medsam.pth", first_frames_only=True)
+    torch.save(state | {"image_encoder.neck.3.bias": torch.full((256,), torch.nan)}, tmp_path / "medsam.pth")
+    with pytest.raises(UserError, match="medsam.pth: holds values that are not finite"):
+        extract_priors(home / MOSMED.frames_dir, MOSMED, chosen)
+    state["image_encoder.neck.3.weight"][:] = 3e38  # finite, but not what it yields
+    torch.save(state, tmp_path / "medsam.pth")
+    shutil.rmtree(home / MOSMED.priors_dir)
     outcome, folder = extract_priors(home / MOSMED.frames_dir, MOSMED, chosen)
     assert len(outcome.failures) == 2 and "not finite" in outcome.failures["study_0001_slice01"]
     assert not list(folder.glob("*.npy"))
