@@ -73,6 +73,7 @@ def set_plane_encoder(vae: AutoencoderKL) -> None:
         both = torch.einsum("abr,cds->acbdrs", step, step).reshape(NUMBERS, NUMBERS, 2, 2)
         conv.weight[:NUMBERS, :NUMBERS, :2, :2] = both
     _set_output(vae)
+    vae.register_to_config(scaling_factor=1.0)  # the latents' deviation is 1 as it is
 
 
 def _set_output(vae: AutoencoderKL) -> None:

@@ -51,11 +51,11 @@ class Recipe:
     unseen: int = 48
     decoder_steps: int = 2900
     image_steps: int = 1800
-    sequence_steps: int = 900
+    sequence_steps: int = 1400
     batch_size: int = 16
 
 
-SHORT = Recipe(patients=48, clips=8, unseen=16, decoder_steps=20, image_steps=900, sequence_steps=4)
+SHORT = Recipe(patients=96, clips=8, unseen=16, decoder_steps=20, image_steps=500, sequence_steps=4)
 """Minutes: enough to see steering appear, not enough for pictures."""
 
 

@@ -1,0 +1,107 @@
+"""The gallery of docs/: the four kinds of data set, each with a patient's conditions and what comes of them.
+
+``python -m augment.demo.gallery --out docs/images/gallery.png`` uses the miniature base model as it is, without classes
+and without training on anything but what it was made of; the patients are new to it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from augment.demo import encoder
+from augment.demo.base.patients import KINDS, Example, draw_patient
+from augment.demo.pictures import field_picture
+from augment.demo.weights import BASE
+from cond2img.latent_codec import LatentCodec, to_uint8
+from cond2img.models import load_vae
+from cond2img.models.text import load_text
+from cond2img.pipelines import make_scheduler
+from cond2video.config import FINETUNED
+from cond2video.models import UNet3DMultiConditionModel
+from cond2video.models.checkpoints import load_sequence_parts
+from ctrlgenaug import steps
+from ctrlgenaug.arguments import positive_int, seed_number
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
+from ctrlgenaug.conditions.motion_field import motion_field
+from ctrlgenaug.conditions.trajectories import link
+from ctrlgenaug.contact_sheet import contact_sheet, save_picture
+from ctrlgenaug.noise_schedule import NoiseSchedule
+from ctrlgenaug.training.feature_picture import map_picture
+
+LATENT_SIDE = 32
+
+
+class Gallery:
+    """The miniature base model, to draw from.
+
+    Args:
+        num_inference_steps: DDIM steps.
+    """
+
+    def __init__(self, num_inference_steps: int) -> None:
+        self.num_inference_steps = num_inference_steps
+        self.unet = UNet3DMultiConditionModel.from_pretrained_2d(BASE, subfolder="unet")
+        load_sequence_parts(self.unet, BASE / "sequence_parts", FINETUNED)
+        self.unet.eval()
+        self.codec = LatentCodec(load_vae(BASE / "vae").eval())
+        self.tokenizer, self.text_encoder = load_text(BASE)
+
+    @torch.no_grad()
+    def synthesise(self, example: Example, field: np.ndarray, prior: torch.Tensor, seed: int) -> np.ndarray:
+        """(F, 256, 256) uint8 from a text, a motion field (F-1, 2, 256, 256) and a prior (1, 256, 64, 64)."""
+        tokens = self.tokenizer(
+            [example.text], padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+        )
+        text = self.text_encoder(tokens.input_ids)[0]
+        motion, lines = torch.from_numpy(field)[None], torch.as_tensor(link(field, 0))[None]
+        frames = field.shape[0] + 1
+        conditions = self.unet.condition(
+            text, ClipConditionsBatch(None, (), prior, motion, lines), frames=frames
+        )
+        scheduler = make_scheduler("ddim", NoiseSchedule.of_folder(BASE))
+        scheduler.set_timesteps(self.num_inference_steps)
+        rng = torch.Generator().manual_seed(seed)
+        latents = torch.randn(frames, 4, LATENT_SIDE, LATENT_SIDE, generator=rng)
+        for timestep in scheduler.timesteps:
+            velocity = self.unet(latents, timestep, conditions=conditions).sample
+            latents = scheduler.step(velocity, timestep, latents).prev_sample
+        return to_uint8(self.codec.decode(latents)[:, 0].numpy())
+
+    def rows(self, kind: str, example: Example) -> list[tuple[str, np.ndarray]]:
+        """The rows of one kind: real, conditions, two seeds, no prior."""
+        field = motion_field(example.frames)
+        prior = encoder.priors(example.frames[:1])
+        described = f' "{example.text}"' if example.text else ""
+        return [
+            (f"{kind}: a drawn patient, never trained on{described}", example.frames),
+            ("image prior of the first frame", map_picture(prior[0].numpy(), 256)[None]),
+            ("motion field", field_picture(field)),
+            ("synthetic from both, seed 0", self.synthesise(example, field, prior, 0)),
+            ("synthetic from both, seed 1", self.synthesise(example, field, prior, 1)),
+            ("without image prior", self.synthesise(example, field, torch.zeros_like(prior), 0)),
+        ]
+
+
+def main() -> int:
+    """Draws the gallery."""
+    parser = steps.parser(
+        __doc__.splitlines()[0], "python -m augment.demo.gallery --out docs/images/gallery.png"
+    )
+    parser.add_argument("--out", required=True, help="the picture")
+    parser.add_argument("--seed", type=seed_number, default=11, help="of the patients (default: %(default)s)")
+    parser.add_argument("--num_inference_steps", type=positive_int, default=20, help="(default: %(default)s)")
+    options = parser.parse_args()
+    gallery = Gallery(options.num_inference_steps)
+    rows = []
+    for number, kind in enumerate(KINDS):
+        rows += gallery.rows(kind, draw_patient(options.seed, number))
+    save_picture(Path(options.out), contact_sheet(rows))
+    print(f"gallery of {len(KINDS)} kinds of data set: {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    steps.run(main)
