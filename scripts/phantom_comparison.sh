@@ -6,7 +6,7 @@
 #   bash reproduce.sh --phantoms --rare "6 12 30"       several sizes of the rare class, one after the other
 #   bash reproduce.sh --phantoms --no_base              a generator that never saw anything but the labelled clips
 #   --seeds "0 1 2 3 4"   of the classifiers            --arms all         see bash reproduce.sh MosMed --help
-#   --wanted 60           synthetic clips a class       --out FOLDER       (default: phantom_comparison[_quick])
+#   --wanted "20 60 20"   synthetic clips by class      --out FOLDER       (default: phantom_comparison[_quick])
 #
 # FOLDER/rare_N/table.md and gains.png show the arms. The same command again continues.
 set -euo pipefail
@@ -31,15 +31,24 @@ source "$ROOT/scripts/environment.sh"
 prepare_environment
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 
-# What --quick makes smaller: two patients of the rare class, a generator of a few steps, two arms of a few steps.
+# What --quick makes smaller: two patients of the rare class, a generator of a few steps, some arms of a few steps.
+vae_steps=80 ldm_steps=320 sequence_steps=60 # after the miniature base model, which saw drawings without labels
+[ -n "$base" ] || vae_steps=400 ldm_steps=1500 sequence_steps=400
 if [ -n "$quick" ]; then
-    patients=12 others=6 rare=${rare:-2} seeds=${seeds:-0 1} wanted=${wanted:-4} inference_steps=2 steps=12
-    vae=(max_train_steps=4) ldm=(max_train_steps=4) sequence=(max_train_steps=2) filter_steps=20
+    patients=12 others=6 rare=${rare:-2} seeds=${seeds:-0 1} wanted=${wanted:-2 4 2} inference_steps=2 steps=12 filter_steps=20
+    vae_steps=4 ldm_steps=4 sequence_steps=2
     [ "$arms" != all ] || arms="focal joint joint_semantic joint_filtered joint_filtered_best_rival real_x2"
-    base= # its training is what takes hours
 else
-    patients=150 others=30 rare=${rare:-6} seeds=${seeds:-0 1 2 3 4} wanted=${wanted:-60} inference_steps=25 steps=300
-    vae=() ldm=() sequence=() filter_steps=300
+    patients=150 others=30 rare=${rare:-6} seeds=${seeds:-0 1 2 3 4} wanted=${wanted:-20 60 20}
+    inference_steps=12 steps=300 filter_steps=300
+fi
+vae=(max_train_steps=$vae_steps) ldm=(max_train_steps=$ldm_steps) sequence=(max_train_steps=$sequence_steps)
+if [ -z "$base" ]; then
+    random=weights/stable-diffusion
+    vae+=(pretrained_model_path=$random/vae fit_scaling_factor=true learning_rate=2e-3)
+    ldm+=(pretrained_model_path=$random prediction_type=v_prediction)
+    ldm+=(condition_dropping.keep_all=0.9 condition_dropping.drop_all=0.1)
+    sequence+=(sequence_parts=null)
 fi
 mkdir -p "$out"
 cd "$out"
@@ -55,6 +64,7 @@ within() { (cd "$1" && "${@:2}"); }
 
 # generator FOLDER: from the patients in FOLDER/MosMedData to FOLDER's model and synthetic clips.
 generator() {
+    # shellcheck disable=SC2086  # $wanted is several numbers
     step "image priors" within "$1" "$PYTHON" "$ROOT/extract_image_priors.py" --data_dir MosMedData/MosMed_data --split train \
         --medsam_checkpoint "$PWD/weights/medsam" --dtype float16
     step "motion fields" within "$1" "$PYTHON" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir MosMedData/MosMed_volume --split train
@@ -63,8 +73,8 @@ generator() {
     step "LDM" within "$1" bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" "${ldm[@]}"
     step "sequence LDM" within "$1" bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" "${sequence[@]}"
     step "synthetic clips" within "$1" "$PYTHON" "$ROOT/generate.py" --sequence_model_path sequence_model_MosMed \
-        --user_defined_conditions image motion --predifined_sampled_num "$wanted" --scheduler unipc \
-        --num_inference_steps "$inference_steps" --guidance_scale 1 --noise own
+        --user_defined_conditions image motion --predifined_sampled_num $wanted --scheduler unipc \
+        --num_inference_steps "$inference_steps" --guidance_scale 1 --class_contrast 2 --noise own
     step "VAE-Seq" within "$1" "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path sequence_model_MosMed \
         --synthetic_dir sequence_model_MosMed/cond_im_synthesis_mp4
 }
@@ -95,7 +105,7 @@ step "phantom patients" "$PYTHON" -m ctrlgenaug.phantom --data_name MosMed --in_
     --class_counts "CT-0=$patients,CT-1=$patients,CT-3=$patients" --out MosMedData
 step "slices" within MosMedData "$PYTHON" "$ROOT/MosMedData/extract_all_slices.py" --in_plane 256
 step "clips" within MosMedData "$PYTHON" "$ROOT/MosMedData/sample_sequences.py" --max_clips 1
-step "stand-in weights" "$PYTHON" -m augment.demo.weights --out weights
+step "stand-in weights" "$PYTHON" -m augment.demo.weights --out weights --random
 
 classifier=(--classifier tiny --input_size 32 --device cpu)
 for number in $rare; do
