@@ -65,9 +65,9 @@ within() { (cd "$1" && "${@:2}"); }
 # generator FOLDER: from the patients in FOLDER/MosMedData to FOLDER's model and synthetic clips.
 generator() {
     # shellcheck disable=SC2086  # $wanted is several numbers
-    step "image priors" within "$1" "$PYTHON" "$ROOT/extract_image_priors.py" --data_dir MosMedData/MosMed_data --split train \
+    step "image priors" within "$1" "$PYTHON" "$ROOT/extract_image_priors.py" --data_dir MosMedData/MosMed_data \
         --medsam_checkpoint "$PWD/weights/medsam" --dtype float16
-    step "motion fields" within "$1" "$PYTHON" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir MosMedData/MosMed_volume --split train
+    step "motion fields" within "$1" "$PYTHON" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir MosMedData/MosMed_volume
     ln -sfn "$PWD/weights" "$1/weights" # where the configs look for it
     step "VAE" within "$1" bash "$ROOT/vae_train.sh" "$ROOT/configs/demo/vae.yaml" "${vae[@]}"
     step "LDM" within "$1" bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" "${ldm[@]}"

@@ -19,42 +19,58 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.plain_data import read_jsonl, write_jsonl
 
 
+TEST_PATIENTS = (
+    2  # of each class, for the trainings' own validation; the comparison tests on the larger data set
+)
+
+
 def make_home(spec: DatasetSpec, home: Path, numbers: Mapping[str, int], out: Path) -> dict[str, int]:
-    """Writes ``out``, a home folder with the first ``numbers[class]`` patients of a class; other classes whole.
+    """Writes ``out``, a home folder with the first ``numbers[class]`` train patients of a class; other classes whole.
 
     Returns:
-        patients kept, by class.
+        train patients kept, by class.
 
     Raises:
         UserError: an unknown class, or fewer patients than wanted.
     """
-    kept: dict[str, dict[str, None]] = {cls: {} for cls in spec.classes}
-    for clip in spec.clips(home, "train"):
-        kept[clip.cls].setdefault(spec.patient(clip.name))
+    train = _patients(spec, home, "train")
     for cls, number in numbers.items():
         spec.class_id(cls)
-        if len(kept[cls]) < number:
+        if len(train[cls]) < number:
             raise UserError(
-                f"{number} patients of {cls} are wanted, but there are {len(kept[cls])}", "Lower it"
+                f"{number} patients of {cls} are wanted, but there are {len(train[cls])}", "Lower it"
             )
-        kept[cls] = dict.fromkeys(list(kept[cls])[:number])
-    everyone = {patient for patients in kept.values() for patient in patients}
+        train[cls] = train[cls][:number]
+    test = {cls: patients[:TEST_PATIENTS] for cls, patients in _patients(spec, home, "test").items()}
+    for split, kept in (("train", train), ("test", test)):
+        everyone = {patient for patients in kept.values() for patient in patients}
+        _link(spec, home / spec.clips_dir, out / spec.clips_dir, split, everyone, of_clips=True)
+        _link(spec, home / spec.frames_dir, out / spec.frames_dir, split, everyone, of_clips=False)
+    return {cls: len(patients) for cls, patients in train.items()}
 
-    for folder, is_clip in ((spec.clips_dir, True), (spec.frames_dir, False)):
-        source, target = home / folder, out / folder
-        target.mkdir(parents=True, exist_ok=True)
-        metadata = spec.metadata_path(source, "train")
-        rows = []
-        for row in read_jsonl(metadata, ("file_name",)):
-            name = Path(row["file_name"]).stem
-            patient = spec.patient(name if is_clip else spec.clip_name(*spec.parse_frame(name)))
-            if patient in everyone:
-                rows.append(row)
-                link = target / row["file_name"]
-                if not link.is_symlink():
-                    link.symlink_to(os.path.relpath(source / row["file_name"], target))
-        write_jsonl(spec.metadata_path(target, "train"), rows)
-    return {cls: len(patients) for cls, patients in kept.items()}
+
+def _patients(spec: DatasetSpec, home: Path, split: str) -> dict[str, list[str]]:
+    """Patients by class, in the order of the clips."""
+    found: dict[str, dict[str, None]] = {cls: {} for cls in spec.classes}
+    for clip in spec.clips(home, split):
+        found[clip.cls].setdefault(spec.patient(clip.name))
+    return {cls: list(patients) for cls, patients in found.items()}
+
+
+def _link(
+    spec: DatasetSpec, source: Path, target: Path, split: str, patients: set[str], *, of_clips: bool
+) -> None:
+    """Metadata of ``split`` in ``target`` for these patients alone, and links to their files in ``source``."""
+    target.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for row in read_jsonl(spec.metadata_path(source, split), ("file_name",)):
+        name = Path(row["file_name"]).stem
+        if spec.patient(name if of_clips else spec.clip_name(*spec.parse_frame(name))) in patients:
+            rows.append(row)
+            link = target / row["file_name"]
+            if not link.is_symlink():
+                link.symlink_to(os.path.relpath(source / row["file_name"], target))
+    write_jsonl(spec.metadata_path(target, split), rows)
 
 
 def main() -> None:

@@ -261,13 +261,12 @@ def test_a_home_of_fewer_patients(tmp_path):
     home, out = root / SPEC.home, tmp_path / "few" / SPEC.home
     frames = home / SPEC.frames_dir
     frames.mkdir()
-    rows = [
-        {"file_name": f"{SPEC.first_frame(clip.name)}.png", "cls": clip.cls}
-        for clip in SPEC.clips(home, "train")
-    ]
-    for row in rows:
-        (frames / row["file_name"]).write_bytes(b"pixels")
-    SPEC.metadata_path(frames, "train").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for split in ("train", "test"):
+        clips = SPEC.clips(home, split)
+        rows = [{"file_name": f"{SPEC.first_frame(clip.name)}.png", "cls": clip.cls} for clip in clips]
+        for row in rows:
+            (frames / row["file_name"]).write_bytes(b"pixels")
+        SPEC.metadata_path(frames, split).write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert make_few(SPEC, home, {"CT-1": 2}, out) == {"CT-0": 4, "CT-1": 2, "CT-234": 4}
     assert [clip.cls for clip in SPEC.clips(out, "train")] == ["CT-0"] * 8 + ["CT-1"] * 4 + ["CT-234"] * 8
     for folder in (SPEC.clips_dir, SPEC.frames_dir):
@@ -275,6 +274,7 @@ def test_a_home_of_fewer_patients(tmp_path):
             row["file_name"] for row in map(json.loads, SPEC.metadata_path(out / folder, "train").open())
         ]
         assert len(names) == 20 and all((out / folder / name).is_file() for name in names)
+        assert SPEC.metadata_path(out / folder, "test").read_text().count("\n") == 6  # one patient a class
     with pytest.raises(UserError, match="9 patients of CT-0 are wanted, but there are 4"):
         make_few(SPEC, home, {"CT-0": 9}, out)
 
