@@ -18,7 +18,6 @@ from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.plain_data import read_jsonl, write_jsonl
 
-
 TEST_PATIENTS = (
     2  # of each class, for the trainings' own validation; the comparison tests on the larger data set
 )
