@@ -12,6 +12,7 @@ import torch
 from augment.demo import encoder
 from augment.demo.base.patients import KINDS, draw_patient
 from augment.demo.weights import BASE
+from cond2img.data.frames import DiffusionBatch
 from cond2img.latent_codec import LatentCodec, to_pixels
 from cond2img.models import UNet2DMultiConditionModel, load_vae
 from cond2img.models.text import load_text
@@ -106,12 +107,14 @@ def test_it_follows_the_prior_of_patients_that_it_never_saw():
     noisy = step.schedule.add_noise(latents, noise, timesteps)
     errors = []
     for conditions in (own, other):
-        batch = {
-            "caption": torch.zeros(len(frames), dtype=torch.long),
-            "class_id": conditions.class_id,
-            "prior": conditions.prior,
-            "timestep": timesteps,
-        }
+        batch = DiffusionBatch(
+            names=("",) * len(frames),
+            conditions=conditions,
+            caption=torch.zeros(len(frames), dtype=torch.long),
+            timestep=timesteps,
+            noise=noise,
+            posterior_noise=noise,
+        )
         with torch.no_grad():
             velocity = step.predict(noisy, batch)
         signal = step.schedule.alphas_cumprod[850]

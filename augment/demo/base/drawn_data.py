@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from augment.demo.base.store import Motion
 from cond2img.data import LabelledFrameData
-from cond2img.data.frames import LATENT_SHAPE, FrameData
+from cond2img.data.frames import LATENT_SHAPE, DiffusionBatch, FrameData
 from ctrlgenaug import datasets
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.conditions.trajectories import expand
 from ctrlgenaug.datasets import Clip
 from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
 from ctrlgenaug.training.order import Draw
+
+
+@dataclass(frozen=True)
+class DrawnBatch(DiffusionBatch):
+    """B samples without class, and in place of priors what the step makes them of, a batch at once.
+
+    Attributes:
+        prior_frame: (B, 256, 256) uint8.
+        keeps_prior: (B,) bool; False: the prior is dropped.
+    """
+
+    prior_frame: torch.Tensor | None = None
+    keeps_prior: torch.Tensor | None = None
 
 
 class DrawnPictures(FrameData):
@@ -66,21 +80,25 @@ class DrawnFrames(DrawnPictures, LabelledFrameData):
         self.captions = sorted({"", *texts})
         self.moments = moments.reshape(len(self.rows), -1, *moments.shape[2:])
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """`LabelledFrameData`'s sample without class and prior, but with ``prior_frame`` (256, 256) uint8, of which
-        the step makes a batch's priors at once, and ``keeps_prior``."""
+    def movement(self, draw: Draw) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Motion field (1, F-1, 2, 256, 256) and trajectories (1, F*1024, F) of a sample; None for a frame."""
+        return None, None
+
+    def __getitem__(self, draw: Draw) -> DrawnBatch:
+        """A batch of one sample."""
         kept, index = self.kept(draw), draw.index
-        shape = (self.num_frames, *LATENT_SHAPE)
-        return {
-            "name": self.rows[index].file_name,
-            "posterior_noise": torch.randn(shape, generator=self.generator(draw, "posterior")),
-            "noise": torch.randn(shape, generator=self.generator(draw, "noise")),
-            "timestep": self.timestep(draw),
-            "caption": self.captions.index(self.rows[index].text if kept else ""),
-            "prior_frame": torch.from_numpy(self.frames(index)[0]),
-            "keeps_prior": "image_prior" in kept,
-            "moments": torch.from_numpy(np.array(self.moments[index])),
-        }
+        shape = (1, self.num_frames, *LATENT_SHAPE)
+        return DrawnBatch(
+            names=(self.rows[index].file_name,),
+            conditions=ClipConditionsBatch(None, (), None, *self.movement(draw)),
+            caption=torch.tensor([self.captions.index(self.rows[index].text if kept else "")]),
+            timestep=self.timestep(draw)[None],
+            noise=torch.randn(shape, generator=self.generator(draw, "noise")),
+            posterior_noise=torch.randn(shape, generator=self.generator(draw, "posterior")),
+            moments=torch.from_numpy(np.array(self.moments[index]))[None],
+            prior_frame=torch.from_numpy(self.frames(index)[:1]),
+            keeps_prior=torch.tensor(["image_prior" in kept]),
+        )
 
 
 class DrawnClips(DrawnFrames):
@@ -114,10 +132,8 @@ class DrawnClips(DrawnFrames):
     def frames(self, index: int) -> np.ndarray:
         return np.array(self.drawn[index])
 
-    def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """`DrawnFrames`' sample with ``motion`` (7, 2, 256, 256), zeros where it is dropped, and ``trajectories``."""
-        item, index = super().__getitem__(draw), draw.index
-        field = torch.from_numpy(self.motion.field(index))
-        item["motion"] = field if "motion_field" in self.kept(draw) else torch.zeros_like(field)
-        item["trajectories"] = torch.as_tensor(expand(self.motion.tracks[index]))
-        return item
+    def movement(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
+        field = torch.from_numpy(self.motion.field(draw.index))[None]
+        kept = "motion_field" in self.kept(draw)
+        lines = torch.as_tensor(expand(self.motion.tracks[draw.index]))[None]
+        return field if kept else torch.zeros_like(field), lines

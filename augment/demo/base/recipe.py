@@ -150,6 +150,7 @@ class BaseTraining:
         config = LDMConfig(
             **self._settings("image", steps),
             vae_path=str(self.start / "vae"),
+            steering_samples=0,  # measured by the stage itself, without classes
             prediction_type="v_prediction",
             timestep_sampling="mixture",
             condition_dropping=ConditionDropping(keep_all=0.9, drop_all=0.1),
@@ -171,6 +172,7 @@ class BaseTraining:
         config = SequenceConfig(
             **self._settings("sequence", self.recipe.sequence_steps),
             vae_path=str(self.start / "vae"),
+            steering_samples=0,  # measured by the stage itself, without classes
             timestep_sampling="mixture",
             condition_dropping=ConditionDropping(keep_all=0.7, drop_all=0.1),
             train_batch_size=2,

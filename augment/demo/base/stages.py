@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch.utils.data import default_collate
 
-from augment.demo.base.drawn_data import DrawnClips, DrawnFrames, DrawnPictures
+from augment.demo.base.drawn_data import DrawnBatch, DrawnClips, DrawnFrames, DrawnPictures
 from augment.demo.base.patients import KINDS
 from augment.demo.base.plane_encoder import set_plane_encoder
 from augment.demo.base.projection import project
@@ -21,10 +20,9 @@ from cond2img.training.vae import VAEStage, VAEStep
 from cond2video.config import SequenceConfig
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
 from cond2video.training.sequence import SequenceStage
-from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.training.order import Draw
 from ctrlgenaug.training.records import Records
-from ctrlgenaug.training.stage import Batch, Stage
+from ctrlgenaug.training.stage import Stage
 
 LEVELS = (500, 700, 850, 950)  # timesteps at which steering is measured
 MEASURED_AT_ONCE = 8  # samples
@@ -60,13 +58,12 @@ class BaseVAEStage(VAEStage):
 class BaseStep(DiffusionStep):
     """Predicts the velocity of frames or clips from text, image prior and, for clips, motion."""
 
-    def predict(self, noisy: torch.Tensor, batch: Batch) -> torch.Tensor:
-        found = features(batch["prior_frame"].numpy()) * batch["keeps_prior"].view(-1, 1, 1, 1)
-        texts = self.texts[batch["caption"]]
-        conditions = ClipConditionsBatch(None, (), None, batch.get("motion"), batch.get("trajectories"))
-        encoded = self.model.condition(texts, conditions, frames=noisy.shape[1], precompute=False)
+    def predict(self, noisy: torch.Tensor, batch: DrawnBatch) -> torch.Tensor:
+        found = features(batch.prior_frame.numpy()) * batch.keeps_prior.view(-1, 1, 1, 1)
+        texts = self.texts[batch.caption]
+        encoded = self.model.condition(texts, batch.conditions, frames=noisy.shape[1], precompute=False)
         encoded = replace(encoded, image=project(self.model.image_proj, found))
-        output = self.model(noisy.flatten(0, 1), batch["timestep"], conditions=encoded).sample
+        output = self.model(noisy.flatten(0, 1), batch.timestep, conditions=encoded).sample
         return output.unflatten(0, noisy.shape[:2])
 
 
@@ -87,31 +84,34 @@ class _Unlabelled:
         sums: dict[str, float] = {}
         for first in range(0, len(self.test_data), MEASURED_AT_ONCE):
             indices = range(first, min(first + MEASURED_AT_ONCE, len(self.test_data)))
-            batch = default_collate([self.test_data[Draw(0, index)] for index in indices])
-            batch["keeps_prior"] = torch.ones(len(indices), dtype=torch.bool)
+            batch = DrawnBatch.join([self.test_data[Draw(0, index)] for index in indices])
+            batch = replace(batch, keeps_prior=torch.ones(len(indices), dtype=torch.bool))
             for level in LEVELS:
                 for name, error in self._errors(batch, level).items():
                     key = f"{name}_{level}"
                     sums[key] = sums.get(key, 0.0) + error * len(indices) / len(self.test_data)
         return sums
 
-    def _errors(self, batch: Batch, level: int) -> dict[str, float]:
-        step, moved = self.step_module, torch.arange(len(batch["name"])).roll(len(KINDS))
-        batch = {**batch, "timestep": torch.full((len(moved),), level)}
+    def _errors(self, batch: DrawnBatch, level: int) -> dict[str, float]:
+        step, moved = self.step_module, torch.arange(len(batch)).roll(len(KINDS))
+        batch = replace(batch, timestep=torch.full((len(batch),), level))
         variants = {
-            "own": {},
-            "other": {"prior_frame": batch["prior_frame"][moved]},
-            "none": {"keeps_prior": torch.zeros_like(batch["keeps_prior"])},
+            "own": batch,
+            "other": replace(batch, prior_frame=batch.prior_frame[moved]),
+            "none": replace(batch, keeps_prior=torch.zeros_like(batch.keeps_prior)),
         }
-        if "motion" in batch:
-            variants["other_motion"] = {key: batch[key][moved] for key in ("motion", "trajectories")}
-            variants["no_motion"] = {"motion": torch.zeros_like(batch["motion"])}
+        own = batch.conditions
+        if own.motion is not None:
+            other = replace(own, motion=own.motion[moved], trajectories=own.trajectories[moved])
+            variants["other_motion"] = replace(batch, conditions=other)
+            still = replace(own, motion=torch.zeros_like(own.motion))
+            variants["no_motion"] = replace(batch, conditions=still)
         latents = step.latents(batch)
-        noisy = step.schedule.add_noise(latents, batch["noise"], batch["timestep"])
+        noisy = step.schedule.add_noise(latents, batch.noise, batch.timestep)
         signal = step.schedule.alphas_cumprod[level]
         errors = {}
         for name, changed in variants.items():
-            velocity = step.predict(noisy, {**batch, **changed}).float()
+            velocity = step.predict(noisy, changed).float()
             clean = signal.sqrt() * noisy - (1 - signal).sqrt() * velocity
             errors[name] = float((clean - latents).square().mean())
         return errors
