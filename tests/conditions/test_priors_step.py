@@ -256,5 +256,6 @@ def test_mistakes_of_the_command_line_are_one_line(home, weights, run_script, tm
     missing = refused(run_script, tmp_path, "--data_dir", frames, "--medsam_checkpoint", "nowhere.pth")
     assert "nowhere.pth: does not exist. Get medsam_vit_b.pth" in missing
     command = ("--data_dir", frames, "--medsam_checkpoint", weights)
-    assert "--batch_size 0" in refused(run_script, tmp_path, *command, "--batch_size", 0)
+    told = run_script(SCRIPT, *command, "--batch_size", 0, cwd=tmp_path, code=2).stderr
+    assert "argument --batch_size: 0" in told or "argument --batch_size: '0'" in told
     assert "weights.json: does not exist" in refused(run_script, tmp_path, "--data_dir", frames, "--verify")

@@ -12,6 +12,7 @@ from raw_examples import EXAMPLES, FRAMES, PATIENTS, film, ultrasound_dicom
 
 from augment.generation.plan import Sample
 from augment.generation.synthesiser import SequenceSynthesiser
+from cond2img.sampling import Sampling
 from ctrlgenaug import datasets
 from ctrlgenaug.datasets.data_file import DataFile, read_data_file
 from ctrlgenaug.errors import UserError
@@ -100,7 +101,12 @@ def test_from_raw_files_to_a_generated_clip(name, world, call_script, tmp_path):
         sample = Sample(clip.name, clip.cls, 66)
         conditions = ("image_condition", "motion_condition")
         made = SequenceSynthesiser(
-            "cpu", str(world / "model"), name, str(home), conditions, num_inference_steps=1
+            "cpu",
+            str(world / "model"),
+            name,
+            str(home),
+            conditions,
+            sampling=Sampling(num_inference_steps=1),
         )
         (frames_made,) = made.synthesise([sample], [made.load(sample)])
         assert frames_made.shape == (8, 256, 256) and frames_made.std() > 0

@@ -139,7 +139,7 @@ def test_radimagenet_weights_in_both_spellings(tmp_path):
     (tmp_path / "torn.pt").write_bytes(b"torn")
     with pytest.raises(UserError, match="is not RadImageNet's ResNet50"):
         networks.radimagenet(tmp_path / "other.pt", "cpu")
-    with pytest.raises(UserError, match="is not a file of weights"):
+    with pytest.raises(UserError, match="cannot be loaded safely"):
         networks.radimagenet(tmp_path / "torn.pt", "cpu")
     with pytest.raises(UserError, match="does not exist"):
         networks.radimagenet(tmp_path / "none.pt", "cpu")

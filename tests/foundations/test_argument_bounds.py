@@ -55,7 +55,7 @@ def test_every_number_of_every_script_has_bounds():
         ("generate.py", "--guidance_scale", "nan"),
         ("train_classifier.py", "--seed", "-1"),
         ("evaluate.py", "--draws", "1e9"),
-        ("noisy_data_filter.py", "--inter_threshold", "7"),
+        ("noisy_data_filter.py", "--keep_at_least", "-1"),
         ("VAE-Seq.py", "--seed", "99999999999999999999"),
     ],
 )

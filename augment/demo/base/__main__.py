@@ -6,6 +6,7 @@ from pathlib import Path
 
 from augment.demo.base.recipe import SHORT, BaseTraining, Recipe
 from ctrlgenaug import steps
+from ctrlgenaug.arguments import positive_int, seed_number
 
 
 def main() -> int:
@@ -18,8 +19,10 @@ def main() -> int:
     parser.add_argument("--scratch", required=True, help="folder for drawn patients, latents and runs; 3 GB")
     parser.add_argument("--out", required=True, help="folder for the model, replaced if it is there")
     parser.add_argument("--short", action="store_true", help="minutes: steering appears, pictures stay poor")
-    parser.add_argument("--seed", type=int, default=1, help="of everything (default: %(default)s)")
-    parser.add_argument("--num_threads", type=int, default=1, help="CPU threads (default: %(default)s)")
+    parser.add_argument("--seed", type=seed_number, default=1, help="of everything (default: %(default)s)")
+    parser.add_argument(
+        "--num_threads", type=positive_int, default=1, help="CPU threads (default: %(default)s)"
+    )
     options = parser.parse_args()
     recipe = Recipe(**{**vars(SHORT if options.short else Recipe()), "seed": options.seed})
     training = BaseTraining(Path(options.scratch), recipe, options.num_threads)
