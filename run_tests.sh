@@ -12,6 +12,7 @@ cd "$ROOT"
 
 "$PYTHON" -m ruff check .
 "$PYTHON" -m ruff format --check .
+"$PYTHON" -m mypy
 # Two test processes with one thread each use two cores better than one process with two threads. Tests of a file stay
 # together, because they share what is costly to make.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}

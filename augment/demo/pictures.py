@@ -82,7 +82,7 @@ class Painter:
         own, foreign = self.reader.read(clip), self.reader.read(other)
         yield f"{clip.name}, class {clip.cls}: the real clip, never trained on", read_video(self._file(clip))
         yield "its image prior, of the first frame", map_picture(own.prior.numpy(), IMAGE_SIZE)[None]
-        yield "its motion field: the brighter, the further a block moved", field_picture(own.motion.numpy())
+        yield "its motion field: the brighter, the further a block moved", field_picture(own.motion.numpy())  # type: ignore[union-attr]
         for seed in (0, 1):
             yield f"synthetic from both, seed {seed}", self.synthesise(own, seed)
         for step in range(1, len(self.spec.classes)):

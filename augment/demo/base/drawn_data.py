@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +29,8 @@ class DrawnBatch(DiffusionBatch):
         keeps_prior: (B,) bool; False: the prior is dropped.
     """
 
-    prior_frame: torch.Tensor | None = None
-    keeps_prior: torch.Tensor | None = None
+    prior_frame: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    keeps_prior: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 class DrawnPictures(FrameData):
@@ -95,7 +95,7 @@ class DrawnFrames(DrawnPictures, LabelledFrameData):
             timestep=self.timestep(draw)[None],
             noise=torch.randn(shape, generator=self.generator(draw, "noise")),
             posterior_noise=torch.randn(shape, generator=self.generator(draw, "posterior")),
-            moments=torch.from_numpy(np.array(self.moments[index]))[None],
+            moments=torch.from_numpy(np.array(self.moments[index]))[None],  # type: ignore[index]
             prior_frame=torch.from_numpy(self.frames(index)[:1]),
             keeps_prior=torch.tensor(["image_prior" in kept]),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,7 +104,7 @@ class BaseTraining:
         with atomic_path(self.start / "text_encoder") as temporary:
             small_text_encoder().save_pretrained(temporary)
 
-    def _settings(self, stage: str, steps: int) -> dict[str, object]:
+    def _settings(self, stage: str, steps: int) -> dict[str, Any]:
         """What the configs of all stages share."""
         return {
             "data_name": "MosMed",  # whose frames have the same size; the patients are of all four data sets
@@ -130,6 +131,7 @@ class BaseTraining:
             return
         cli.train(config, lambda config: stage)
         newest = checkpoints.newest_whole(config.output_dir, print)
+        assert newest is not None  # a training that ends leaves one
         copy_folder(model_in(newest, stage.folder), target)
 
     def _train_decoder(self, train: tuple, test: tuple) -> None:
@@ -181,8 +183,9 @@ class BaseTraining:
             ema_decay=0.995,
             mixed_precision="bf16",
         )
-        few = tuple(part[:8] for part in test[:3])
-        stage = BaseSequenceStage(config, DrawnClips(config, *train), DrawnClips(config, *few, test[3]))
+        drawn, texts, moments, motion = test
+        few = DrawnClips(config, drawn[:8], texts[:8], moments[:8], motion)
+        stage = BaseSequenceStage(config, DrawnClips(config, *train), few)
         self._finish(stage, config, self.start / "unet3d")
 
     def export(self, out: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -58,7 +59,7 @@ class BaseVAEStage(VAEStage):
 class BaseStep(DiffusionStep):
     """Predicts the velocity of frames or clips from text, image prior and, for clips, motion."""
 
-    def predict(self, noisy: torch.Tensor, batch: DrawnBatch) -> torch.Tensor:
+    def predict(self, noisy: torch.Tensor, batch: DrawnBatch) -> torch.Tensor:  # type: ignore[override]
         found = features(batch.prior_frame.numpy()) * batch.keeps_prior.view(-1, 1, 1, 1)
         texts = self.texts[batch.caption]
         encoded = self.model.condition(texts, batch.conditions, frames=noisy.shape[1], precompute=False)
@@ -70,8 +71,8 @@ class BaseStep(DiffusionStep):
 class _Unlabelled:
     """What differs from the published stages: no classes, steering in place of pictures."""
 
-    def check_classes(self) -> None:
-        """There are none."""
+    test_data: Any
+    step_module: Any
 
     def validate(self, step: int, records: Records) -> None:
         """No pictures."""
@@ -101,7 +102,7 @@ class _Unlabelled:
             "none": replace(batch, keeps_prior=torch.zeros_like(batch.keeps_prior)),
         }
         own = batch.conditions
-        if own.motion is not None:
+        if own.motion is not None and own.trajectories is not None:
             other = replace(own, motion=own.motion[moved], trajectories=own.trajectories[moved])
             variants["other_motion"] = replace(batch, conditions=other)
             still = replace(own, motion=torch.zeros_like(own.motion))
