@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
 from augment.demo.base import card, store
@@ -129,6 +130,7 @@ class BaseTraining:
         """Trains to the end, and puts the averaged model where the next stage looks for it."""
         if target.exists():
             return
+        AcceleratorState._reset_state(True)  # a process knows one precision, the stages have two
         cli.train(config, lambda config: stage)
         newest = checkpoints.newest_whole(config.output_dir, print)
         assert newest is not None  # a training that ends leaves one
