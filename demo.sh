@@ -114,7 +114,7 @@ step "noise filter" . "$PYTHON" "$ROOT/noisy_data_filter.py" --synthetic_dir $sy
     --vae_path $model --classifier_checkpoint runs/classifier/classifier.pth
 step "classifier with synthetic clips" . "$PYTHON" "$ROOT/train_classifier.py" --data_name "$name" --classifier tiny \
     --input_size 64 --epochs $classifier_epochs --patience 0 --output_dir runs/classifier_with_synthetic --seed "$seed" \
-    --synthetic_dir $filtered
+    --paradigm joint --synthetic_dir $filtered
 step "evaluation" . "$PYTHON" "$ROOT/evaluate.py" --real . --synthetic $synthetic --data_name "$name" \
     --classifier runs/classifier/classifier.pth --vae_path $model --output evaluation.json
 step "pictures" . "$PYTHON" -m augment.demo.pictures --data_name "$name" --model $model --out pictures \
