@@ -71,7 +71,7 @@ else
     samples=6 inference_steps=12 classifier_epochs=60
     vae=() ldm=() sequence=()
 fi
-contrast=2  # class contrast's weight, chosen by measurement (docs/steering.md)
+contrast=1  # class contrast's weight, chosen by measurement (docs/steering.md)
 model=sequence_model_$name
 synthetic=$model/cond_im_synthesis_mp4
 filtered=${name}_synthetic_filtered

@@ -13,6 +13,8 @@ import numpy as np
 from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.files import atomic_path, check_file, read_text, text_lines, write_text
 
+READINGS = 5  # of a .npy file whose header Python's parser failed on, not the file
+
 
 def write_json(path: str | Path, value: Any) -> None:
     """Writes ``value`` as indented JSON whole or not at all."""
@@ -111,8 +113,7 @@ def load_npy(
     """
     size = check_file(path, remedy or "Run the step that writes it first")
     try:
-        _check_npy(path, size)
-        array = np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+        array = _read_npy(path, size, mmap)
     except Exception as error:  # a damaged header is parsed as Python, and can raise nearly anything
         if isinstance(error, OSError) and error.errno:
             raise
@@ -127,6 +128,17 @@ def load_npy(
         expected = ", ".join("any" if size is None else str(size) for size in shape)
         raise UserError(f"has shape {array.shape}, expected ({expected})", remedy or "Write it again", path)
     return array
+
+
+def _read_npy(path: str | Path, size: int, mmap: bool, readings: int = READINGS) -> np.ndarray:
+    """The array, checked; read again where Python 3.11's parser of the header miscounts, as it may among threads."""
+    try:
+        _check_npy(path, size)
+        return np.load(path, mmap_mode="r" if mmap else None, allow_pickle=False)
+    except SystemError:
+        if readings == 1:
+            raise
+        return _read_npy(path, size, mmap, readings - 1)
 
 
 def _check_npy(path: str | Path, size: int) -> None:

@@ -78,3 +78,21 @@ def test_fingerprint_tells_contents_apart(tmp_path):
     a, b = tmp_path / "a.bin", tmp_path / "b.bin"
     a.write_bytes(b"1"), b.write_bytes(b"2")
     assert files.fingerprint([a]) == files.fingerprint([a]) != files.fingerprint([b])
+
+
+def test_a_header_that_the_parser_stumbles_over_is_read_again(tmp_path, monkeypatch):
+    """Python 3.11 counts the depth of its parser across threads, and raises SystemError for a sound file."""
+    plain_data.save_npy(tmp_path / "array.npy", np.arange(3))
+    real, left = np.load, [2]
+
+    def stumbling(*arguments, **options):
+        if left[0]:
+            left[0] -= 1
+            raise SystemError("AST constructor recursion depth mismatch")
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(np, "load", stumbling)
+    assert plain_data.load_npy(tmp_path / "array.npy", (3,)).tolist() == [0, 1, 2]
+    left[0] = 99
+    with pytest.raises(UserError, match="recursion depth mismatch"):
+        plain_data.load_npy(tmp_path / "array.npy")
