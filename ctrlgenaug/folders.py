@@ -44,7 +44,12 @@ def exclusive(folder: str | Path) -> Iterator[None]:
     make_folder(folder)
     with _locked(folder / LOCK):
         remove_leftovers(folder)
-        yield
+        try:
+            yield
+        except BaseException:  # workers that were stopped in the middle of a file leave it behind
+            with contextlib.suppress(OSError):
+                remove_leftovers(folder)
+            raise
 
 
 def make_folder(folder: str | Path) -> None:

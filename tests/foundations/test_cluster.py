@@ -57,4 +57,4 @@ def test_two_nodes_of_which_one_is_taken_away(tmp_path):
     assert (tmp_path / "taken").exists()
     made = {path.name: path.read_bytes() for path in tmp_path.glob("*.bin")}
     assert made == {f"case{i:02d}.bin": f"case{i:02d}".encode() * 100 for i in range(24)}
-    assert "24 {'kills': \"its worker died" in result.stdout
+    assert "24 {'kills': 'its worker died" in result.stdout
