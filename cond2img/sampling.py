@@ -8,7 +8,12 @@ from typing import Any
 from cond2img.guidance import Guidance
 from ctrlgenaug.errors import UserError
 
-SOLVERS = ("ddim", "dpmsolver++", "unipc")
+# diffusers' class and its fields, by name; ddim with these is the published one (method, section 7)
+SOLVERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {"set_alpha_to_one": False, "clip_sample": False}),
+    "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
 SPACINGS = ("leading", "trailing", "linspace")
 NOISES = ("shared", "own")
 BATCH_NORMS = ("running", "published")

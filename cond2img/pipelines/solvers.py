@@ -10,13 +10,6 @@ from cond2img.sampling import SOLVERS, SPACINGS
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.noise_schedule import NoiseSchedule
 
-# diffusers' class and its fields, by name; the published ones (method, section 7)
-_SCHEDULERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddim": ("DDIMScheduler", {"set_alpha_to_one": False, "clip_sample": False}),
-    "dpmsolver++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++"}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-}
-
 
 def make_scheduler(
     solver: str = "ddim", schedule: NoiseSchedule | None = None, timestep_spacing: str | None = None
@@ -24,7 +17,7 @@ def make_scheduler(
     """A sampler for a model's noise schedule.
 
     Args:
-        solver: "ddim" (the method's: 200 steps), "dpmsolver++" or "unipc" (20 to 50 steps).
+        solver: a key of `SOLVERS`: "ddim" (the method's: 200 steps), "dpmsolver++" or "unipc" (20 to 50 steps).
         schedule: the model's, see `NoiseSchedule.of_folder`; None: the published one.
         timestep_spacing: which timesteps are visited, one of `SPACINGS`; None: "leading" as published, or "trailing"
             for a schedule that ends without signal, as only that spacing starts at the very last timestep (Lin et al.
@@ -39,7 +32,7 @@ def make_scheduler(
         raise UserError(
             f"there is no timestep spacing {timestep_spacing!r}", f"Choose one of {', '.join(SPACINGS)}"
         )
-    name, fields = _SCHEDULERS[solver]
+    name, fields = SOLVERS[solver]
     schedule = schedule or NoiseSchedule()
     spacing = timestep_spacing or ("trailing" if schedule.rescale_betas_zero_snr else "leading")
     if schedule.rescale_betas_zero_snr and spacing == "leading":

@@ -14,6 +14,9 @@ from augment.report.evaluation_sections import evaluation_section
 from augment.report.page import Table
 from augment.report.run_folders import find
 from augment.report.synthesis_sections import filter_section
+from cond2img.pipelines.solvers import make_scheduler
+from cond2img.sampling import SOLVERS, Sampling
+from ctrlgenaug.noise_schedule import NoiseSchedule
 from ctrlgenaug.video import read_video, write_mp4
 
 
@@ -28,7 +31,7 @@ def exercise(repository, title):
 @pytest.fixture
 def registries():
     """What is registered in a test is gone after it."""
-    tables = (clip_sets.FEATURES, metrics.METRICS, filter_levels.LEVELS)
+    tables = (clip_sets.FEATURES, metrics.METRICS, filter_levels.LEVELS, SOLVERS)
     before = [dict(table) for table in tables]
     yield
     for table, content in zip(tables, before, strict=True):
@@ -88,3 +91,11 @@ def test_add_a_filter_level(root, repository, registries, call_script):
         b for b in filter_section(find(SPEC, root, filtered=root / "kept")).blocks if isinstance(b, Table)
     ]
     assert "brightness" in tables[0].header and tables[1].rows[0][0] == "its mean grey value is below 40"
+
+
+def test_add_a_solver(repository, registries, call_script, tmp_path):
+    exec(exercise(repository, "A solver"), {})
+    scheduler = make_scheduler("dpmsolver++3", NoiseSchedule("v_prediction"))
+    assert (scheduler.config.solver_order, scheduler.config.prediction_type) == (3, "v_prediction")
+    assert Sampling(solver="dpmsolver++3", num_inference_steps=20).solver == "dpmsolver++3"
+    assert "dpmsolver++3" in call_script("generate.py", "--help", cwd=tmp_path).stdout
