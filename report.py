@@ -20,7 +20,7 @@ def main() -> None:
     datasets.add_data_options(parser)
     parser.add_argument("--data_root", default=".", help="holds the data set's folder (default: .)")
     parser.add_argument("--output", default="report.html", help="(default: report.html)")
-    where = parser.add_argument_group("where results lie, if not at their default places")
+    where = parser.add_argument_group("where results lie, if not at their default folders")
     where.add_argument("--sequence_model", help="(default: sequence_model_{data})")
     where.add_argument("--runs", help="holds vae, ldm, sequence_ldm (default: runs/{data}, else runs)")
     where.add_argument("--synthetic", help="(default: the newest {sequence_model}/cond_*_synthesis_mp4)")
@@ -37,7 +37,7 @@ def main() -> None:
     from augment.report.page import write_page
     from augment.report.run_folders import find
 
-    places = find(
+    folders = find(
         spec,
         options.data_root,
         sequence_model=options.sequence_model,
@@ -48,7 +48,7 @@ def main() -> None:
         reproduce=options.reproduce,
         evaluation=options.evaluation,
     )
-    parts = list(sections(places).values())
+    parts = list(sections(folders).values())
     lead = f"A run of the whole method on {spec.data_name}, as it was on {date.today():%d %B %Y}."
     write_page(options.output, f"Ctrl-GenAug: {spec.data_name}", lead, parts)
     notices = sum(len(part.notices) for part in parts)

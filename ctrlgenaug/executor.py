@@ -79,7 +79,7 @@ class Executor(Protocol):
 
 
 @dataclass(eq=False)
-class _Place:
+class _Seat:
     """One place for a process; the process in it may change."""
 
     device: str
@@ -115,40 +115,40 @@ class LocalExecutor:
         self._arguments, self._note = (factory, arguments), note
         self.devices = list(devices)
         self.reasons: list[str] = []
-        self._places = [_Place(device, *self._process(device)) for device in devices]
+        self._seats = [_Seat(device, *self._process(device)) for device in devices]
 
     def idle(self) -> list[int]:
-        return [number for number, place in enumerate(self._places) if place.ready and not place.busy]
+        return [number for number, seat in enumerate(self._seats) if seat.ready and not seat.busy]
 
     def submit(self, worker: int, task: Any) -> None:
-        place = self._places[worker]
-        place.busy = True
+        seat = self._seats[worker]
+        seat.busy = True
         with contextlib.suppress(OSError):  # dead already: `wait` will notice
-            place.pipe.send(task)
+            seat.pipe.send(task)
 
     def wait(self) -> Finished | None:
-        running = [place for place in self._places if place.process]
-        spoken = wait([place.pipe for place in running])
-        place = next(place for place in running if place.pipe in spoken)
-        number = self._places.index(place)
+        running = [seat for seat in self._seats if seat.process]
+        spoken = wait([seat.pipe for seat in running])
+        seat = next(seat for seat in running if seat.pipe in spoken)
+        number = self._seats.index(seat)
         try:
-            kind, value = place.pipe.recv()
+            kind, value = seat.pipe.recv()
         except (EOFError, OSError):
-            return self._bury(number, place)
+            return self._bury(number, seat)
         if kind == "refused":
             raise UserError(*value)
         if kind == "result":
-            place.busy = False
+            seat.busy = False
             return Finished(number, value)
         if kind == "ready":
-            place.ready, place.failed_starts = True, 0
+            seat.ready, seat.failed_starts = True, 0
         else:
-            place.reason = value
+            seat.reason = value
         return None
 
     @property
     def alive(self) -> bool:
-        return any(place.process for place in self._places)
+        return any(seat.process for seat in self._seats)
 
     def _process(self, device: str) -> tuple[Any, Connection]:
         """Starts a process; returns it and our end of its pipe."""
@@ -158,38 +158,38 @@ class LocalExecutor:
         theirs.close()  # so that the worker's death ends the pipe
         return process, ours
 
-    def _bury(self, number: int, place: _Place) -> Finished | None:
-        place.process.join()
-        place.pipe.close()
-        code, place.process = place.process.exitcode, None
+    def _bury(self, number: int, seat: _Seat) -> Finished | None:
+        seat.process.join()
+        seat.pipe.close()
+        code, seat.process = seat.process.exitcode, None
         how = f"killed by signal {-code}" if code and code < 0 else f"exit code {code}"
-        busy, started = place.busy, place.ready
+        busy, started = seat.busy, seat.ready
         if started:
-            self._note(f"a worker on {place.device} died ({how}); starting another")
+            self._note(f"a worker on {seat.device} died ({how}); starting another")
         else:
-            place.failed_starts += 1
-            self.reasons.append(place.reason or how)
-            last = place.failed_starts >= MOST_FAILED_STARTS
+            seat.failed_starts += 1
+            self.reasons.append(seat.reason or how)
+            last = seat.failed_starts >= MOST_FAILED_STARTS
             what = "going on without it" if last else "trying once more"
-            self._note(f"a worker on {place.device} could not start ({place.reason or how}); {what}")
+            self._note(f"a worker on {seat.device} could not start ({seat.reason or how}); {what}")
             if last:
                 return None
-        place.process, place.pipe = self._process(place.device)
-        place.ready, place.busy = False, False
+        seat.process, seat.pipe = self._process(seat.device)
+        seat.ready, seat.busy = False, False
         return Finished(number, death=f"its worker died ({how})") if busy else None
 
     def close(self) -> None:
-        running = [place for place in self._places if place.process]
-        for place in running:
-            place.pipe.close()  # an idle worker leaves by itself at this
-            if place.busy or not place.ready:
-                place.process.terminate()
-        for place in running:
-            place.process.join(SECONDS_TO_LEAVE)
-            if place.process.is_alive():
-                place.process.kill()
-                place.process.join()
-            place.process = None
+        running = [seat for seat in self._seats if seat.process]
+        for seat in running:
+            seat.pipe.close()  # an idle worker leaves by itself at this
+            if seat.busy or not seat.ready:
+                seat.process.terminate()
+        for seat in running:
+            seat.process.join(SECONDS_TO_LEAVE)
+            if seat.process.is_alive():
+                seat.process.kill()
+                seat.process.join()
+            seat.process = None
 
 
 def _work(pipe: Connection, device: str, factory: Factory, arguments: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from augment.demo.goals import goals, goals_section
 from augment.report.all_sections import sections
 from augment.report.page import Key, Notice, Section, Table, picture, write_page
-from augment.report.run_folders import Places, find
+from augment.report.run_folders import RunFolders, find
 from augment.report.synthesis_sections import pairs
 from ctrlgenaug import datasets, steps
 from ctrlgenaug.arguments import number_from_0
@@ -21,7 +21,7 @@ from ctrlgenaug.video import read_video
 NOT_PART = ("Does it help?",)  # a comparison over seeds takes longer than a demo may
 
 
-def places_of(run: Path, data_name: str) -> Places:
+def folders_of(run: Path, data_name: str) -> RunFolders:
     """Where demo.sh puts its results."""
     model = run / f"sequence_model_{data_name}"
     return find(
@@ -35,10 +35,10 @@ def places_of(run: Path, data_name: str) -> Places:
     )
 
 
-def draw_overview(places: Places, target: Path) -> None:
+def draw_overview(folders: RunFolders, target: Path) -> None:
     """Draws, for every class, a real clip above a synthetic one of its class."""
     rows = []
-    for pair in pairs(places, shown=1):
+    for pair in pairs(folders, shown=1):
         found = [("real", pair.real), *(("synthetic", path) for path in pair.synthetic)]
         rows += [(f"{pair.cls}, {kind}", read_video(path)) for kind, path in found if path]
     if rows:
@@ -73,9 +73,9 @@ def main() -> int:
     parser.add_argument("--data_name", default="MosMed", help="the demo's data set (default: %(default)s)")
     options = parser.parse_args()
     run = Path(options.run)
-    places = places_of(run, options.data_name)
-    draw_overview(places, run / "overview.png")
-    parts = {title: part for title, part in sections(places).items() if title not in NOT_PART}
+    folders = folders_of(run, options.data_name)
+    draw_overview(folders, run / "overview.png")
+    parts = {title: part for title, part in sections(folders).items() if title not in NOT_PART}
     first = [parts.pop(title) for title in ("Steering", "Class control", "Real beside synthetic")]
     ordered = [conditions_section(run), goals_section(run), *first, *parts.values(), steps_section(run)]
     took = f" It took {options.seconds / 60:.1f} minutes." if options.seconds else ""

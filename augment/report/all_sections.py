@@ -13,10 +13,10 @@ from augment.report import (
     training_sections,
 )
 from augment.report.page import Notice, Section
-from augment.report.run_folders import Places
+from augment.report.run_folders import RunFolders
 from ctrlgenaug.errors import UserError
 
-SECTIONS: dict[str, Callable[[Places], Section]] = {
+SECTIONS: dict[str, Callable[[RunFolders], Section]] = {
     "Data": data_sections.data_section,
     "Conditions": data_sections.conditions_section,
     "Training": training_sections.training_section,
@@ -33,12 +33,12 @@ SECTIONS: dict[str, Callable[[Places], Section]] = {
 }
 
 
-def sections(places: Places) -> dict[str, Section]:
+def sections(folders: RunFolders) -> dict[str, Section]:
     """All sections by title; one whose files are damaged says so and does not take the others with it."""
     found = {}
     for title, make in SECTIONS.items():
         try:
-            found[title] = make(places)
+            found[title] = make(folders)
         except UserError as error:
             found[title] = Section(title, [Notice(str(error))])
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:

@@ -11,21 +11,21 @@ from augment.comparison.arms import BASELINE, GROUPS
 from augment.comparison.pictures import draw_agreement, draw_classes
 from augment.comparison.table import HEADS, NOTE, PRIMARY, agreement_cells, cells, class_cells, with_interval
 from augment.report.page import Heading, Key, Notice, Section, Table, picture
-from augment.report.run_folders import Places
+from augment.report.run_folders import RunFolders
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.plain_data import read_json
 
 FEW_SEEDS = 5  # below which the intervals say little about other trainings
 
 
-def comparison_section(places: Places) -> Section:
+def comparison_section(folders: RunFolders) -> Section:
     """Each arm's figures and its gain over real clips alone, by class too, with intervals and a plain verdict."""
-    section, path = Section("Does it help?"), places.comparison / "table.json"
+    section, path = Section("Does it help?"), folders.comparison / "table.json"
     if not path.is_file():
         section.blocks.append(Notice(f"No {path}. Made by reproduce.sh."))
         return section
     rows = _comparison(path)
-    section.blocks += [NOTE, picture(places.comparison / "gains.png", "Gains with their 95 % intervals")]
+    section.blocks += [NOTE, picture(folders.comparison / "gains.png", "Gains with their 95 % intervals")]
     for classifier in dict.fromkeys(row["classifier"] for row in rows):
         ours = [
             row

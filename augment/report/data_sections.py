@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from augment.report.page import Block, Notice, Section, Table, drawn, picture
-from augment.report.run_folders import Places
+from augment.report.run_folders import RunFolders
 from ctrlgenaug.contact_sheet import strip
 from ctrlgenaug.datasets import SPLITS, Clip, DatasetSpec
 from ctrlgenaug.errors import UserError
@@ -32,11 +32,11 @@ def clip_strip(path: Path, caption: str) -> Block:
         return Notice(str(error))
 
 
-def _clips(places: Places) -> dict[str, list[Clip]]:
+def _clips(folders: RunFolders) -> dict[str, list[Clip]]:
     """The clips of each split that was sampled."""
-    folder = places.home / places.spec.clips_dir
-    splits = [split for split in SPLITS if places.spec.metadata_path(folder, split).is_file()]
-    return {split: list(places.spec.rows(folder, split)) for split in splits}
+    folder = folders.home / folders.spec.clips_dir
+    splits = [split for split in SPLITS if folders.spec.metadata_path(folder, split).is_file()]
+    return {split: list(folders.spec.rows(folder, split)) for split in splits}
 
 
 def _cases_of_frames(spec: DatasetSpec, folder: Path) -> dict[str, str]:
@@ -48,11 +48,11 @@ def _cases_of_frames(spec: DatasetSpec, folder: Path) -> dict[str, str]:
     return found
 
 
-def _skipped(places: Places) -> list[Block]:
+def _skipped(folders: RunFolders) -> list[Block]:
     """What the extraction and the sampling step said of the cases that they left out."""
-    spec, rows = places.spec, []
+    spec, rows = folders.spec, []
     for folder in dict.fromkeys((spec.slices_dir, spec.frames_dir, spec.clips_dir)):
-        path = places.home / folder / SKIPPED
+        path = folders.home / folder / SKIPPED
         if path.is_file():
             rows += [(folder, case, reason) for case, reason in read_json(path).items()]
     if not rows:
@@ -61,10 +61,10 @@ def _skipped(places: Places) -> list[Block]:
     return [notice, Table(("left out of", "case", "reason"), rows[:SHOWN], long=(2,))]
 
 
-def data_section(places: Places) -> Section:
+def data_section(folders: RunFolders) -> Section:
     """Cases and clips by class and split, a real clip of each class, cases that yielded no clip."""
-    spec, folder = places.spec, places.home / places.spec.clips_dir
-    section, clips = Section("Data"), _clips(places)
+    spec, folder = folders.spec, folders.home / folders.spec.clips_dir
+    section, clips = Section("Data"), _clips(folders)
     if not any(clips.values()):
         section.blocks.append(Notice(f"No clips in {folder}. Made by the data set's sampling script."))
         return section
@@ -85,12 +85,12 @@ def data_section(places: Places) -> Section:
     ]
     section.blocks.append(Table(("split", "class", "patients", "cases", "clips"), rows, numeric=(2, 3, 4)))
     sampled = {spec.parse_clip(clip.name)[0] for found in clips.values() for clip in found}
-    dropped = [case for case in _cases_of_frames(spec, places.home / spec.slices_dir) if case not in sampled]
+    dropped = [case for case in _cases_of_frames(spec, folders.home / spec.slices_dir) if case not in sampled]
     if dropped:
         section.blocks.append(
             Notice(f"{len(dropped)} cases have frames but no clip: {some(dropped)}. Sampling again says why.")
         )
-    section.blocks += _skipped(places)
+    section.blocks += _skipped(folders)
     for cls in spec.classes:
         first = next((clip for found in clips.values() for clip in found if clip.cls == cls), None)
         if first is not None:
@@ -104,11 +104,11 @@ def data_section(places: Places) -> Section:
     return section
 
 
-def conditions_section(places: Places) -> Section:
+def conditions_section(folders: RunFolders) -> Section:
     """How many frames have an image prior, how many clips a motion field and trajectories; one field drawn."""
-    spec, home = places.spec, places.home
+    spec, home = folders.spec, folders.home
     section = Section("Conditions")
-    clips = [clip.name for found in _clips(places).values() for clip in found]
+    clips = [clip.name for found in _clips(folders).values() for clip in found]
     kinds = [
         (
             "image priors of the clips' first frames",

@@ -8,7 +8,7 @@ from typing import Any
 from augment.quality.metrics import METRICS
 from augment.report.data_sections import some
 from augment.report.page import Key, Notice, Section, Table, picture
-from augment.report.run_folders import Places
+from augment.report.run_folders import RunFolders
 from augment.report.synthesis_sections import json_object
 from ctrlgenaug.number_format import number, percent, spread
 
@@ -18,18 +18,18 @@ PRIVACY = ("memorisation", "privacy")
 FOLLOWED = 2  # times chance, from which a condition is called followed
 
 
-def _evaluation(places: Places, section: Section, metrics: Sequence[str] = ()) -> dict[str, Any]:
+def _evaluation(folders: RunFolders, section: Section, metrics: Sequence[str] = ()) -> dict[str, Any]:
     """evaluate.py's result, or nothing; a `Notice` in ``section`` where it, or one of ``metrics``, is lacking."""
-    found = json_object(places.evaluation)
+    found = json_object(folders.evaluation)
     if found is None:
-        section.blocks.append(Notice(f"No {places.evaluation}. Made by evaluate.py."))
+        section.blocks.append(Notice(f"No {folders.evaluation}. Made by evaluate.py."))
         return {}
-    if found["data_name"] != places.spec.data_name:
-        section.blocks.append(Notice(f"{places.evaluation} is of {found['data_name']}. Give --evaluation."))
+    if found["data_name"] != folders.spec.data_name:
+        section.blocks.append(Notice(f"{folders.evaluation} is of {found['data_name']}. Give --evaluation."))
         return {}
     lacking = [name for name in metrics if not any((found["metrics"].get(name) or {}).values())]
     if lacking:
-        made = f"{places.evaluation} was made without {', '.join(lacking)}. evaluate.py --help."
+        made = f"{folders.evaluation} was made without {', '.join(lacking)}. evaluate.py --help."
         section.blocks.append(Notice(made))
     return found
 
@@ -55,14 +55,14 @@ def control_line(accuracy: float, count: int, classes: int) -> str:
     )
 
 
-def control_section(places: Places) -> Section:
+def control_section(folders: RunFolders) -> Section:
     """Class control: what a classifier trained on real clips sees in the synthetic ones."""
     section = Section("Class control")
-    found = _evaluation(places, section, ("class_control",))
+    found = _evaluation(folders, section, ("class_control",))
     rows = found.get("metrics", {}).get("class_control") or {}
     if not rows:
         return section
-    total, classes = rows["all"], places.spec.classes
+    total, classes = rows["all"], folders.spec.classes
     section.blocks.append(Key(control_line(total["accuracy"], total["count"], len(classes))))
     section.blocks += _metric_table(found, "class_control")
     for cls, row in rows.items():
@@ -77,10 +77,10 @@ def control_section(places: Places) -> Section:
     return section
 
 
-def steering_section(places: Places) -> Section:
+def steering_section(folders: RunFolders) -> Section:
     """Whether the clips follow their image prior and motion field, in order, and what the seed still changes."""
     section = Section("Steering")
-    found = _evaluation(places, section, STEERING[:2])
+    found = _evaluation(folders, section, STEERING[:2])
     rows = found.get("metrics", {})
     for name, title in (("image_prior", "Image prior"), ("motion_field", "Motion field")):
         total = (rows.get(name) or {}).get("all")
@@ -103,10 +103,10 @@ def steering_section(places: Places) -> Section:
     return section
 
 
-def evaluation_section(places: Places) -> Section:
+def evaluation_section(folders: RunFolders) -> Section:
     """Distances of distributions, smoothness, diversity by class, each beside the real clips' own figure."""
     section = Section("Evaluation")
-    found = _evaluation(places, section)
+    found = _evaluation(folders, section)
     metrics = found.get("metrics", {})
     section.blocks += [Notice(f"{warning}.") for warning in found.get("warnings", ())]
     elsewhere = {"class_control", *STEERING, *PRIVACY}
@@ -124,7 +124,7 @@ def evaluation_section(places: Places) -> Section:
     wanted = ("fvd", "fid", "smoothness", "diversity")
     lacking = [name for name in wanted if found and name not in metrics]
     if lacking:
-        section.blocks.append(Notice(f"{places.evaluation} was made without {', '.join(lacking)}."))
+        section.blocks.append(Notice(f"{folders.evaluation} was made without {', '.join(lacking)}."))
     published = found.get("published", {})
     if published:
         units = {"fvd": ("FVD", ""), "vae_seq": ("VAE-Seq", " %"), "smoothness": ("smoothness", " %")}
@@ -148,10 +148,10 @@ def _repetition(rows: dict[str, Any]) -> list[Notice]:
     return notices
 
 
-def privacy_section(places: Places) -> Section:
+def privacy_section(folders: RunFolders) -> Section:
     """Synthetic clips that lie suspiciously near to a training clip; what they tell about who was trained on."""
     section = Section("Privacy")
-    found = _evaluation(places, section, ("memorisation",))
+    found = _evaluation(folders, section, ("memorisation",))
     totals = {name: (found.get("metrics", {}).get(name) or {}).get("all") or {} for name in PRIVACY}
     if not totals["memorisation"]:
         return section
@@ -170,7 +170,7 @@ def privacy_section(places: Places) -> Section:
     for kind, row in totals["privacy"].items():
         section.facts.append((f"membership AUC, by {kind}", number(row["membership"]["auc"])))
     if totals["privacy"]:
-        path = places.evaluation.with_name(f"{places.evaluation.stem}_distances.png")
+        path = folders.evaluation.with_name(f"{folders.evaluation.stem}_distances.png")
         section.blocks.append(picture(path, "Distance to the nearest training clip"))
-    section.blocks.append(picture(places.evaluation.with_suffix(".png"), "The closest pairs"))
+    section.blocks.append(picture(folders.evaluation.with_suffix(".png"), "The closest pairs"))
     return section

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from augment.report.data_sections import some
 from augment.report.page import Notice, Section, Table, picture
-from augment.report.run_folders import Places
+from augment.report.run_folders import RunFolders
 from augment.report.synthesis_sections import json_object
 from ctrlgenaug.number_format import percent
 
@@ -16,15 +16,15 @@ FIGURES = {
 }
 
 
-def classifiers_section(places: Places) -> Section:
+def classifiers_section(folders: RunFolders) -> Section:
     """Single classifier runs on the test split, by patient."""
     section, rows = Section("Classifiers"), []
-    for folder in places.classifiers:
+    for folder in folders.classifiers:
         found = json_object(folder / "metrics.json")
         if found is None:
             section.blocks.append(Notice(f"{folder} holds no finished run. Made by train_classifier.py."))
             continue
-        if found["data_name"] != places.spec.data_name:
+        if found["data_name"] != folders.spec.data_name:
             section.blocks.append(Notice(f"{folder} is of {found['data_name']}."))
             continue
         test = found["test"]["patient"]
@@ -50,7 +50,7 @@ def classifiers_section(places: Places) -> Section:
         )
         caption = "Test split, by patient, percent"
         section.blocks.insert(0, Table(heads, rows, numeric=range(3, len(heads)), long=(0,), caption=caption))
-    elif not places.classifiers:
-        name = f"classifier_{places.spec.data_name}*"
+    elif not folders.classifiers:
+        name = f"classifier_{folders.spec.data_name}*"
         section.blocks.append(Notice(f"No run in {name}. Made by train_classifier.py."))
     return section

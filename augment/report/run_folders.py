@@ -12,7 +12,7 @@ STAGES = {"vae": "VAE", "ldm": "LDM", "sequence_ldm": "sequence LDM"}
 
 
 @dataclass(frozen=True)
-class Places:
+class RunFolders:
     """The folders and files that a report is made from; any of them may be missing.
 
     Attributes:
@@ -47,14 +47,14 @@ def find(
     classifiers: Sequence[str | Path] | None = None,
     reproduce: str | Path | None = None,
     evaluation: str | Path | None = None,
-) -> Places:
+) -> RunFolders:
     """Looks in the working directory, where the scripts leave their results by default; what is given is taken."""
     name = spec.data_name
     model = Path(sequence_model or f"sequence_model_{name}")
     made = Path(synthetic) if synthetic else _newest(model, "cond_*_synthesis_mp4", "cond_im_synthesis_mp4")
     if classifiers is None:
         classifiers = sorted(path.parent for path in Path().glob(f"classifier_{name}*/metrics.json"))
-    return Places(
+    return RunFolders(
         spec=spec,
         home=spec.home_in(data_root),
         runs=Path(runs) if runs else _first(f"runs/{name}", "runs"),

@@ -15,7 +15,7 @@ from augment.quality.filter_folder import EXAMPLES, PLOT, REPORT
 from augment.quality.vae_seq import RESULTS
 from augment.report.data_sections import clip_strip, some
 from augment.report.page import Fold, Heading, Key, Notice, Section, Table, picture
-from augment.report.run_folders import Places
+from augment.report.run_folders import RunFolders
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.number_format import number
 from ctrlgenaug.plain_data import read_json
@@ -33,11 +33,11 @@ def json_object(path: Path) -> dict[str, Any] | None:
     return found
 
 
-def generation_section(places: Places) -> Section:
+def generation_section(folders: RunFolders) -> Section:
     """Settings of the synthesis, clips by class, the contact sheets."""
-    section, folder = Section("Generation"), places.synthetic
+    section, folder = Section("Generation"), folders.synthetic
     synthesis = SynthesisFolder(folder)
-    clips = synthesis.clips(places.spec)
+    clips = synthesis.clips(folders.spec)
     found, strangers = clips.samples, clips.foreign
     if not found:
         section.blocks.append(Notice(f"No synthetic clips in {folder}. Made by generate.py."))
@@ -51,15 +51,15 @@ def generation_section(places: Places) -> Section:
         section.blocks.append(Notice(f"{len(strangers)} files are not named like clips: {some(strangers)}."))
     made = Counter(sample.cls for sample in found.values())
     sources = {cls: {sample.clip for sample in found.values() if sample.cls == cls} for cls in made}
-    for cls in places.spec.classes:
+    for cls in folders.spec.classes:
         if not made[cls]:
             section.blocks.append(Notice(f"No synthetic clip of class {cls}."))
-    rows = [(cls, made[cls], len(sources.get(cls, ()))) for cls in places.spec.classes]
+    rows = [(cls, made[cls], len(sources.get(cls, ()))) for cls in folders.spec.classes]
     rows.append(("all", len(found), len(set().union(*sources.values()))))
     section.blocks.append(Table(("class", "synthetic clips", "from real clips"), rows, numeric=(1, 2)))
     shown = [(key.replace("_", " "), _plain(value)) for key, value in settings.items()]
     section.blocks.append(Table(("setting", "value"), shown, long=(1,), caption=f"Settings of {folder}"))
-    for cls in places.spec.classes:
+    for cls in folders.spec.classes:
         sheet = synthesis.contact_sheet(cls)
         if made[cls]:
             section.blocks.append(picture(sheet, f"Synthetic clips of class {cls}, a row a clip"))
@@ -82,16 +82,16 @@ class Pair:
     synthetic: list[Path]
 
 
-def pairs(places: Places, shown: int = SHOWN_OF_A_CLASS) -> list[Pair]:
+def pairs(folders: RunFolders, shown: int = SHOWN_OF_A_CLASS) -> list[Pair]:
     """For each class the first synthetic clips by name, kept ones first, and a real clip of another patient.
 
     Another patient than those whose conditions were used, so that likeness is the model's doing.
     """
-    spec, folder = places.spec, places.home / places.spec.clips_dir
-    kept = SynthesisFolder(places.filtered).clips(spec).samples
+    spec, folder = folders.spec, folders.home / folders.spec.clips_dir
+    kept = SynthesisFolder(folders.filtered).clips(spec).samples
     made = {
         path.name: (path, sample)
-        for path, sample in SynthesisFolder(places.synthetic).clips(spec).samples.items()
+        for path, sample in SynthesisFolder(folders.synthetic).clips(spec).samples.items()
     }
     made |= {path.name: (path, sample) for path, sample in kept.items()}
     first = {path.name for path in kept}
@@ -108,9 +108,9 @@ def pairs(places: Places, shown: int = SHOWN_OF_A_CLASS) -> list[Pair]:
     return found
 
 
-def beside_section(places: Places) -> Section:
+def beside_section(folders: RunFolders) -> Section:
     """For each class a real clip, and synthetic ones that were made from other patients' conditions."""
-    section, found = Section("Real beside synthetic"), pairs(places)
+    section, found = Section("Real beside synthetic"), pairs(folders)
     if not any(pair.real and pair.synthetic for pair in found):
         section.blocks.append(Notice("There are no real and synthetic clips of one class to be compared."))
         return section
@@ -130,9 +130,9 @@ def beside_section(places: Places) -> Section:
     return section
 
 
-def vae_seq_section(places: Places) -> Section:
+def vae_seq_section(folders: RunFolders) -> Section:
     """VAE-Seq of the synthetic clips by class, with the histogram."""
-    section, path = Section("VAE-Seq"), places.synthetic / f"{RESULTS}.json"
+    section, path = Section("VAE-Seq"), folders.synthetic / f"{RESULTS}.json"
     scores = json_object(path)
     if not scores:
         section.blocks.append(Notice(f"No scores in {path}. Made by VAE-Seq.py."))
@@ -141,12 +141,12 @@ def vae_seq_section(places: Places) -> Section:
     unnamed = []
     for name, score in scores.items():
         try:
-            by_class[parse_file_name(name, places.spec).cls].append(float(score))
+            by_class[parse_file_name(name, folders.spec).cls].append(float(score))
         except UserError:
             unnamed.append(name)
     if unnamed:
         section.blocks.append(Notice(f"{len(unnamed)} scores are of other files: {some(unnamed)}."))
-    there = {path.name for path in SynthesisFolder(places.synthetic).clips(places.spec).samples}
+    there = {path.name for path in SynthesisFolder(folders.synthetic).clips(folders.spec).samples}
     for what, names in (
         ("clips have no score", there - set(scores)),
         ("scored clips are gone", set(scores) - there),
@@ -158,7 +158,7 @@ def vae_seq_section(places: Places) -> Section:
         "they hardly differ."
     )
     everything = [score for values in by_class.values() for score in values]
-    groups = [(cls, by_class[cls]) for cls in places.spec.classes if by_class[cls]] + [("all", everything)]
+    groups = [(cls, by_class[cls]) for cls in folders.spec.classes if by_class[cls]] + [("all", everything)]
     rows = [
         (cls, len(part), *(number(float(f(part))) for f in (np.mean, np.std, np.min, np.median, np.max)))
         for cls, part in groups
@@ -172,9 +172,9 @@ def vae_seq_section(places: Places) -> Section:
     return section
 
 
-def filter_section(places: Places) -> Section:
+def filter_section(folders: RunFolders) -> Section:
     """What each level of the noise filter dropped, by class and by reason, with examples."""
-    section, path = Section("Noise filter"), places.filtered / REPORT
+    section, path = Section("Noise filter"), folders.filtered / REPORT
     found = json_object(path)
     if found is None:
         section.blocks.append(Notice(f"No {path}. Made by noisy_data_filter.py."))
@@ -208,8 +208,8 @@ def filter_section(places: Places) -> Section:
             low, high = number(cut["low"]), number(cut["high"])
             section.blocks.append(f"VAE-Seq{whose} between {low} and {high} % passes.")
     if any(thresholds.values()):
-        section.blocks.append(picture(places.filtered / PLOT, "Thresholds: 4-means over VAE-Seq values"))
-    section.blocks.append(picture(places.filtered / EXAMPLES, "Kept and dropped clips, with the reason"))
+        section.blocks.append(picture(folders.filtered / PLOT, "Thresholds: 4-means over VAE-Seq values"))
+    section.blocks.append(picture(folders.filtered / EXAMPLES, "Kept and dropped clips, with the reason"))
     settings = "\n".join(f"{key}: {_plain(value)}" for key, value in found["settings"].items())
     section.blocks.append(Fold("Settings of the filter", settings))
     section.facts = [("kept by the filter", f"{total[last]} of {total['before']}")]

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from augment.report.page import Block, Fold, Heading, Notice, Section, Table, picture
-from augment.report.run_folders import STAGES, Places
+from augment.report.run_folders import STAGES, RunFolders
 from augment.report.steering_section import steering_blocks
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import text_lines
@@ -70,12 +70,12 @@ def config_of(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def training_section(places: Places) -> Section:
+def training_section(folders: RunFolders) -> Section:
     """A table of the stages, one of their settings, then curve and validation pictures of each."""
     section, progress, settings = Section("Training"), [], {}
     details: list[Block] = []
     for name, title in STAGES.items():
-        folder = places.runs / name
+        folder = folders.runs / name
         rows = rows_of(folder)
         if not rows:
             details.append(Notice(f"{title}: no records in {folder}. Made by {SCRIPTS[name]}."))

@@ -21,7 +21,7 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.training.batch import Batch
 from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
 from ctrlgenaug.training.dropping import kept_conditions
-from ctrlgenaug.training.order import Draw, generator
+from ctrlgenaug.training.order import SampleKey, generator
 from ctrlgenaug.training.timesteps import sample_timestep
 
 LATENT_SHAPE = (4, IMAGE_SIZE // 8, IMAGE_SIZE // 8)
@@ -130,14 +130,14 @@ class FrameData:
             frames = np.stack([vary(frame, self.rows[index].name, variant) for frame in frames])
         return to_pixels(frames)
 
-    def __getitem__(self, draw: Draw) -> Batch:
+    def __getitem__(self, key: SampleKey) -> Batch:
         """A batch of one sample."""
-        noise = torch.randn(LATENT_SHAPE, generator=self.generator(draw, "posterior"))
-        return FrameBatch((self.rows[draw.index].file_name,), self.pixels(draw.index), noise[None])
+        noise = torch.randn(LATENT_SHAPE, generator=self.generator(key, "posterior"))
+        return FrameBatch((self.rows[key.index].file_name,), self.pixels(key.index), noise[None])
 
-    def generator(self, draw: Draw, purpose: str) -> torch.Generator:
+    def generator(self, key: SampleKey, purpose: str) -> torch.Generator:
         """The sample's own generator in this epoch."""
-        return generator(self.config.seed, draw.epoch, draw.index, purpose)
+        return generator(self.config.seed, key.epoch, key.index, purpose)
 
     def case(self, index: int) -> str:
         """The volume or film that the sample is of."""
@@ -234,41 +234,41 @@ class LabelledFrameData(FrameData):
             return self.reader.read(row)
         return self.reader.read(row, set(self.condition_names) - set(kept) if kept else OPTIONAL)
 
-    def variant(self, draw: Draw) -> int:
+    def variant(self, key: SampleKey) -> int:
         """Which variant of its frame the sample shows in this epoch; 0 is the frame itself."""
         if not self.variants:
             return 0
-        return int(torch.randint(self.variants + 1, (), generator=self.generator(draw, "variant")))
+        return int(torch.randint(self.variants + 1, (), generator=self.generator(key, "variant")))
 
-    def timestep(self, draw: Draw) -> torch.Tensor:
+    def timestep(self, key: SampleKey) -> torch.Tensor:
         """The sample's noise level in this epoch, () int64."""
         config = self.config
-        rng = self.generator(draw, "timestep")
+        rng = self.generator(key, "timestep")
         return sample_timestep(config.timestep_sampling, config.timestep_mixture, rng)
 
-    def kept(self, draw: Draw) -> set[str]:
+    def kept(self, key: SampleKey) -> set[str]:
         """The conditions that the sample keeps in this epoch."""
         return kept_conditions(
             self.condition_names,
             self.config.condition_dropping,
             seed=self.config.seed,
-            epoch=draw.epoch,
-            index=draw.index,
+            epoch=key.epoch,
+            index=key.index,
         )
 
-    def __getitem__(self, draw: Draw) -> DiffusionBatch:
+    def __getitem__(self, key: SampleKey) -> DiffusionBatch:
         """A batch of one sample."""
-        index, shape = draw.index, (1, self.num_frames, *LATENT_SHAPE)
-        variant = self.variant(draw)
-        conditions = self.conditions(index, self.kept(draw), variant)
+        index, shape = key.index, (1, self.num_frames, *LATENT_SHAPE)
+        variant = self.variant(key)
+        conditions = self.conditions(index, self.kept(key), variant)
         moments = None if self.moments is None else torch.from_numpy(np.array(self.moments[index]))[None]
         return DiffusionBatch(
             names=(self.rows[index].file_name,),
             conditions=ClipConditionsBatch.stack([conditions]),
             caption=torch.tensor([self.captions.index(conditions.text)]),
-            timestep=self.timestep(draw)[None],
-            noise=torch.randn(shape, generator=self.generator(draw, "noise")),
-            posterior_noise=torch.randn(shape, generator=self.generator(draw, "posterior")),
+            timestep=self.timestep(key)[None],
+            noise=torch.randn(shape, generator=self.generator(key, "noise")),
+            posterior_noise=torch.randn(shape, generator=self.generator(key, "posterior")),
             pixels=self.pixels(index, variant)[None] if moments is None else None,
             moments=moments,
         )

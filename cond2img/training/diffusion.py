@@ -26,7 +26,7 @@ from ctrlgenaug.folders import fingerprint_folder
 from ctrlgenaug.noise_schedule import NoiseSchedule
 from ctrlgenaug.training.config import DiffusionConfig
 from ctrlgenaug.training.latents import cached_moments
-from ctrlgenaug.training.order import Draw
+from ctrlgenaug.training.order import SampleKey
 from ctrlgenaug.training.records import STEERING, Records
 from ctrlgenaug.training.stage import Stage, TrainingStep
 from ctrlgenaug.training.timesteps import TRAIN_TIMESTEPS
@@ -213,7 +213,7 @@ class DiffusionStage(Stage):
         timesteps = ((place + 0.5) * TRAIN_TIMESTEPS / max(1, len(indices))).long()
         losses = []
         for index, timestep in zip(indices, timesteps, strict=True):
-            batch = replace(self.test_data[Draw(0, index)], timestep=timestep[None])
+            batch = replace(self.test_data[SampleKey(0, index)], timestep=timestep[None])
             losses.append(float(self.step_module(batch.to(self.device))[0]))
         return {"test_loss": sum(losses) / len(losses)} if losses else {}
 

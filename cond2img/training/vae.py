@@ -19,7 +19,7 @@ from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.training.config import CONFIGS, default_config
-from ctrlgenaug.training.order import Draw
+from ctrlgenaug.training.order import SampleKey
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Stage, TrainingStep
 
@@ -122,7 +122,7 @@ class VAEStage(Stage):
         indices = data.spread(frames)
         for start in range(0, len(indices), self.config.train_batch_size):
             part = indices[start : start + self.config.train_batch_size]
-            samples: list[Any] = [data[Draw(0, index)] for index in part]
+            samples: list[Any] = [data[SampleKey(0, index)] for index in part]
             _, parts = self.step_module(FrameBatch.join(samples).to(self.device))
             for name in totals:
                 totals[name] += float(parts[name]) * len(samples)

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.steps import describe
 from ctrlgenaug.training.batch import Batch
-from ctrlgenaug.training.order import Draw, MicroBatches
+from ctrlgenaug.training.order import MicroBatches, SampleKey
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import TrainingData
 
@@ -27,13 +27,13 @@ class _Told(Dataset):
     def __init__(self, data: TrainingData) -> None:
         self.data = data
 
-    def __getitem__(self, draw: Draw) -> Batch | UserError:
+    def __getitem__(self, key: SampleKey) -> Batch | UserError:
         try:
-            return self.data[draw]
+            return self.data[key]
         except UserError as error:
             return error
         except Exception as error:
-            return UserError(f"sample {draw.index} cannot be read: {describe(error)}", "Look at its files")
+            return UserError(f"sample {key.index} cannot be read: {describe(error)}", "Look at its files")
 
 
 def _collate(samples: Sequence[Batch | UserError]) -> Batch | UserError:
@@ -58,7 +58,7 @@ def micro_batches(
         RuntimeError: a worker was killed, see `killed_worker`; torch raises it wherever this process happens to be.
     """
     if workers:
-        example = _Told(data)[Draw(0, 0)]
+        example = _Told(data)[SampleKey(0, 0)]
         size = 0 if isinstance(example, UserError) else example.bytes() * order.batch_size
         workers = affordable_workers(workers, size, records)
     loader: DataLoader[Any] = DataLoader(

@@ -18,8 +18,8 @@ import torch
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One sample of the line: the ``index``-th of the data set, as seen in ``epoch``."""
+class SampleKey:
+    """Names one sample of the line: the ``index``-th of the data set, as seen in ``epoch``."""
 
     epoch: int
     index: int
@@ -37,10 +37,10 @@ def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return torch.randperm(size, generator=generator(seed, epoch, -1, "order")).numpy()
 
 
-def draw(seed: int, position: int, size: int) -> Draw:
+def key_at(seed: int, position: int, size: int) -> SampleKey:
     """The sample at ``position`` (from 0) of the line over a data set of ``size`` samples."""
     epoch, offset = divmod(position, size)
-    return Draw(epoch, int(permutation(seed, epoch, size)[offset]))
+    return SampleKey(epoch, int(permutation(seed, epoch, size)[offset]))
 
 
 class MicroBatches:
@@ -76,7 +76,7 @@ class MicroBatches:
     def __len__(self) -> int:
         return self.micro_batches
 
-    def __iter__(self) -> Iterator[list[Draw]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         for number in range(self.micro_batches):
             first = self.start + (number * self.world_size + self.rank) * self.batch_size
-            yield [draw(self.seed, first + i, self.size) for i in range(self.batch_size)]
+            yield [key_at(self.seed, first + i, self.size) for i in range(self.batch_size)]

@@ -12,7 +12,7 @@ from torch import nn
 
 from ctrlgenaug.training.batch import Batch
 from ctrlgenaug.training.config import TrainingConfig
-from ctrlgenaug.training.order import Draw
+from ctrlgenaug.training.order import SampleKey
 from ctrlgenaug.training.records import Records
 
 
@@ -21,7 +21,7 @@ class TrainingData(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, draw: Draw) -> Batch:
+    def __getitem__(self, key: SampleKey) -> Batch:
         """A batch of this one sample."""
         ...
 
@@ -75,7 +75,7 @@ class Stage(ABC):
 
     def example(self) -> Any:
         """A batch of one sample, as the step gets it once the stage is prepared."""
-        return self.data[Draw(0, 0)]
+        return self.data[SampleKey(0, 0)]
 
     def prepare(self, accelerator: Accelerator, records: Records) -> None:
         """Loads frozen companions onto the device and fills caches; called once, by every process."""

@@ -15,7 +15,7 @@ from ctrlgenaug.conditions.medsam import encode, load_encoder
 from ctrlgenaug.conditions.variants import split_variant, variant_name, vary
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing.png import read_png
-from ctrlgenaug.training.order import Draw
+from ctrlgenaug.training.order import SampleKey
 
 MOSMED = datasets.get("MosMed")
 
@@ -64,8 +64,8 @@ def test_each_variant_has_the_prior_of_its_own_pixels_and_training_shows_both(ma
     seen = set()
     encoder = load_encoder(tmp_path / "medsam")
     for epoch in range(12):
-        draw = Draw(epoch, 1)
-        number, batch = data.variant(draw), data[draw]
+        key = SampleKey(epoch, 1)
+        number, batch = data.variant(key), data[key]
         name = data.rows[1].name
         frame = vary(read_png(home / MOSMED.frames_dir / f"{name}.png"), name, number)
         assert np.abs(batch.pixels[0, 0, 0].numpy() - (frame / 127.5 - 1)).max() < 1e-6

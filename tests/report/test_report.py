@@ -290,14 +290,14 @@ def test_damaged_files_spoil_only_their_section(root, tmp_path, monkeypatch):
     write_json(tmp_path / "other.json", {"data_name": "MosMed", "metrics": 3})
     (tmp_path / "table.json").write_text(json.dumps([{"classifier": "i3d"}]))
     (tmp_path / "filter_report.json").write_text("[]")
-    places = find(
+    folders = find(
         SPEC,
         evaluation=tmp_path / "broken.json",
         reproduce=tmp_path,
         filtered=tmp_path,
         classifiers=[tmp_path],
     )
-    found = {title: [notice.text for notice in part.notices] for title, part in sections(places).items()}
+    found = {title: [notice.text for notice in part.notices] for title, part in sections(folders).items()}
     assert "is not readable JSON" in found["Evaluation"][0]
     assert "not as the step writes it (KeyError: 'group')" in found["Does it help?"][0]
     assert "is not a JSON object" in found["Noise filter"][0]

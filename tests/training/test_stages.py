@@ -30,7 +30,7 @@ from ctrlgenaug.training import cli
 from ctrlgenaug.training.config import ValidationData
 from ctrlgenaug.training.export import export_run
 from ctrlgenaug.training.memory import run_memory
-from ctrlgenaug.training.order import Draw
+from ctrlgenaug.training.order import SampleKey
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import count_parameters, set_modes
 
@@ -300,11 +300,11 @@ def data_config(schema, world, **fields):
 def test_samples_are_pure_functions_and_the_list_is_never_changed(world):
     data = LabelledClipData(data_config(SequenceConfig, world), "train")
     rows = list(data.rows)
-    for draw in (Draw(0, 1), Draw(3, 2)):
-        first, second = data[draw], data[draw]
+    for key in (SampleKey(0, 1), SampleKey(3, 2)):
+        first, second = data[key], data[key]
         assert first.names == second.names
         assert all(map(torch.equal, first.tensors(), second.tensors()))
-    assert not torch.equal(data[Draw(0, 1)].noise, data[Draw(1, 1)].noise)
+    assert not torch.equal(data[SampleKey(0, 1)].noise, data[SampleKey(1, 1)].noise)
     assert data.rows == rows
 
 
@@ -339,7 +339,7 @@ def test_a_dropped_condition_is_zeros_and_trajectories_stay(world):
     data = LabelledClipData(data_config(SequenceConfig, world), "train")
     seen = set()
     for epoch in range(40):
-        item, kept = data[Draw(epoch, 0)].conditions, data.kept(Draw(epoch, 0))
+        item, kept = data[SampleKey(epoch, 0)].conditions, data.kept(SampleKey(epoch, 0))
         seen.add(frozenset(kept))
         assert item.prior.shape == (1, 256, 64, 64) and item.motion.shape == (1, 7, 2, 256, 256)
         assert bool(item.prior.any()) == ("image_prior" in kept)
@@ -347,14 +347,14 @@ def test_a_dropped_condition_is_zeros_and_trajectories_stay(world):
         assert item.trajectories.shape == (1, 8192, 8) and (item.trajectories >= 0).sum() > 8192
     assert len(seen) == 4
     expected = np.load(data.reader.motion_dir / "study_0001_s01.npy")
-    kept_epoch = next(epoch for epoch in range(40) if "motion_field" in data.kept(Draw(epoch, 0)))
-    np.testing.assert_array_equal(data[Draw(kept_epoch, 0)].conditions.motion[0].numpy(), expected)
+    kept_epoch = next(epoch for epoch in range(40) if "motion_field" in data.kept(SampleKey(epoch, 0)))
+    np.testing.assert_array_equal(data[SampleKey(kept_epoch, 0)].conditions.motion[0].numpy(), expected)
 
 
 def test_pixels_are_scaled_once(world):
     data = LabelledFrameData(data_config(LDMConfig, world), "train")
     raw = cv2.imread(str(data.file(0)), cv2.IMREAD_GRAYSCALE).astype(np.float64)
-    np.testing.assert_allclose(data[Draw(0, 0)].pixels[0, 0, 0].numpy(), raw / 127.5 - 1, atol=1e-6)
+    np.testing.assert_allclose(data[SampleKey(0, 0)].pixels[0, 0, 0].numpy(), raw / 127.5 - 1, atol=1e-6)
 
 
 def test_latents_with_and_without_the_cache_are_the_same(chain, monkeypatch, tmp_path):
@@ -364,7 +364,7 @@ def test_latents_with_and_without_the_cache_are_the_same(chain, monkeypatch, tmp
     for cached in (True, False):
         stage = build("ldm", configure("ldm", cache_latents=cached, output_dir=tmp_path))
         stage.prepare(accelerator, Records(tmp_path))
-        batch = DiffusionBatch.join([stage.data[Draw(0, index)] for index in range(4)])
+        batch = DiffusionBatch.join([stage.data[SampleKey(0, index)] for index in range(4)])
         assert (batch.moments is not None) == cached and (batch.pixels is not None) != cached
         batches[cached] = stage.step_module.latents(batch)
     torch.testing.assert_close(batches[True], batches[False], rtol=1e-4, atol=1e-5)
@@ -542,6 +542,6 @@ def test_a_condition_that_is_switched_off_is_always_zeros_and_needs_no_file(fiel
     data = LabelledClipData(data_config(SequenceConfig, tmp_path, **{field: False}), "train")
     data.check()
     for epoch in range(10):
-        conditions = data[Draw(epoch, 0)].conditions
+        conditions = data[SampleKey(epoch, 0)].conditions
         value = conditions.prior if field == "image_condition" else conditions.motion
         assert value is not None and not value.any()

@@ -87,14 +87,12 @@ class ToyData:
     def __len__(self):
         return self.config.size
 
-    def __getitem__(self, draw):
-        noise = generator(self.config.seed, draw.epoch, draw.index, "noise")
-        x = torch.full((1, 8, 8), float(draw.index)) / self.config.size + torch.randn(
-            1, 8, 8, generator=noise
-        )
-        if draw.index == int(os.environ.get("TOY_BAD_SAMPLE", -1)):
+    def __getitem__(self, key):
+        noise = generator(self.config.seed, key.epoch, key.index, "noise")
+        x = torch.full((1, 8, 8), float(key.index)) / self.config.size + torch.randn(1, 8, 8, generator=noise)
+        if key.index == int(os.environ.get("TOY_BAD_SAMPLE", -1)):
             raise OSError("no such slice")
-        return ToyBatch((f"toy{draw.index:02d}",), x[None], x[None, :, 2:6, 2:6] * 0.5)
+        return ToyBatch((f"toy{key.index:02d}",), x[None], x[None, :, 2:6, 2:6] * 0.5)
 
     def check(self):
         pass

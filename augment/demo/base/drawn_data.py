@@ -17,7 +17,7 @@ from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.conditions.trajectories import expand
 from ctrlgenaug.datasets import Clip
 from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
-from ctrlgenaug.training.order import Draw
+from ctrlgenaug.training.order import SampleKey
 
 
 @dataclass(frozen=True)
@@ -80,21 +80,21 @@ class DrawnFrames(DrawnPictures, LabelledFrameData):
         self.captions = sorted({"", *texts})
         self.moments = moments.reshape(len(self.rows), -1, *moments.shape[2:])
 
-    def movement(self, draw: Draw) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    def movement(self, key: SampleKey) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Motion field (1, F-1, 2, 256, 256) and trajectories (1, F*1024, F) of a sample; None for a frame."""
         return None, None
 
-    def __getitem__(self, draw: Draw) -> DrawnBatch:
+    def __getitem__(self, key: SampleKey) -> DrawnBatch:
         """A batch of one sample."""
-        kept, index = self.kept(draw), draw.index
+        kept, index = self.kept(key), key.index
         shape = (1, self.num_frames, *LATENT_SHAPE)
         return DrawnBatch(
             names=(self.rows[index].file_name,),
-            conditions=ClipConditionsBatch(None, (), None, *self.movement(draw)),
+            conditions=ClipConditionsBatch(None, (), None, *self.movement(key)),
             caption=torch.tensor([self.captions.index(self.rows[index].text if kept else "")]),
-            timestep=self.timestep(draw)[None],
-            noise=torch.randn(shape, generator=self.generator(draw, "noise")),
-            posterior_noise=torch.randn(shape, generator=self.generator(draw, "posterior")),
+            timestep=self.timestep(key)[None],
+            noise=torch.randn(shape, generator=self.generator(key, "noise")),
+            posterior_noise=torch.randn(shape, generator=self.generator(key, "posterior")),
             moments=torch.from_numpy(np.array(self.moments[index]))[None],  # type: ignore[index]
             prior_frame=torch.from_numpy(self.frames(index)[:1]),
             keeps_prior=torch.tensor(["image_prior" in kept]),
@@ -132,8 +132,8 @@ class DrawnClips(DrawnFrames):
     def frames(self, index: int) -> np.ndarray:
         return np.array(self.drawn[index])
 
-    def movement(self, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
-        field = torch.from_numpy(self.motion.field(draw.index))[None]
-        kept = "motion_field" in self.kept(draw)
-        lines = torch.as_tensor(expand(self.motion.tracks[draw.index]))[None]
+    def movement(self, key: SampleKey) -> tuple[torch.Tensor, torch.Tensor]:
+        field = torch.from_numpy(self.motion.field(key.index))[None]
+        kept = "motion_field" in self.kept(key)
+        lines = torch.as_tensor(expand(self.motion.tracks[key.index]))[None]
         return field if kept else torch.zeros_like(field), lines

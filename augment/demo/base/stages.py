@@ -21,7 +21,7 @@ from cond2img.training.vae import VAEStage, VAEStep
 from cond2video.config import SequenceConfig
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
 from cond2video.training.sequence import SequenceStage
-from ctrlgenaug.training.order import Draw
+from ctrlgenaug.training.order import SampleKey
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Stage
 
@@ -85,7 +85,7 @@ class _Unlabelled:
         sums: dict[str, float] = {}
         for first in range(0, len(self.test_data), MEASURED_AT_ONCE):
             indices = range(first, min(first + MEASURED_AT_ONCE, len(self.test_data)))
-            batch = DrawnBatch.join([self.test_data[Draw(0, index)] for index in indices])
+            batch = DrawnBatch.join([self.test_data[SampleKey(0, index)] for index in indices])
             batch = replace(batch, keeps_prior=torch.ones(len(indices), dtype=torch.bool))
             for level in LEVELS:
                 for name, error in self._errors(batch, level).items():
