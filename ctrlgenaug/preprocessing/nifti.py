@@ -5,16 +5,13 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import nibabel
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 
 from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.files import check_file
 from ctrlgenaug.preprocessing.deflate import Errors, unpack_gzip
 from ctrlgenaug.preprocessing.raw_files import check_claim
-from ctrlgenaug.preprocessing.volumes import Volume
+from ctrlgenaug.preprocessing.volumes import NOT_NIFTI, Volume, nibabel
 
 HEADER_BYTES = 544  # enough for NIfTI-1 (352) and NIfTI-2 (544)
 SUFFIXES = (".nii.gz", ".nii")
@@ -87,7 +84,7 @@ def read_volume(path: str | Path, *, allow_constant: bool = False, not_finite: f
             raise UserError(f"is damaged or truncated ({len(data)} of {whole} bytes)", "Copy it again", path)
         image = image_class.from_bytes(data)
         voxels = np.asanyarray(image.dataobj).reshape(shape, order="F")
-    except (ImageFileError, HeaderDataError) as error:
+    except NOT_NIFTI as error:
         raise UserError(f"is not a NIfTI volume ({in_one_line(error)})", CONVERT, path) from None
     except (EOFError, OSError, ValueError, TypeError, OverflowError, *Errors) as error:
         raise UserError(f"is damaged or truncated ({in_one_line(error)})", "Copy it again", path) from None

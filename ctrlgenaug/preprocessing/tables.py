@@ -1,6 +1,6 @@
-"""Registries and label tables, and the splits made from them.
+"""Registries and label tables.
 
-openpyxl and scikit-learn are imported where they are used: they take longer to import than most tables to read.
+openpyxl is imported where it is used: it takes longer to import than most tables to read.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import csv
 import io
 import warnings
 import zipfile
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,27 +221,3 @@ def require_columns(table: Table, names: Sequence[str], path: str | Path) -> Non
     missing = [name for name in names if name not in table.columns]
     if missing:
         raise UserError(f"lacks the column {', '.join(missing)}", f"It has {', '.join(table.columns)}", path)
-
-
-def stratified_split(
-    labels: Sequence[str], test_size: float, random_state: int, path: str | Path
-) -> tuple[list[int], list[int]]:
-    """Indices of the train and the test part, in scikit-learn's order, the classes equally frequent in both.
-
-    Raises:
-        UserError: too few of a class, or too few altogether.
-    """
-    from sklearn.model_selection import train_test_split
-
-    try:
-        train, test = train_test_split(
-            range(len(labels)), test_size=test_size, random_state=random_state, stratify=labels
-        )
-    except ValueError as error:
-        counts = ", ".join(f"{label} {count}" for label, count in sorted(Counter(labels).items()))
-        raise UserError(
-            f"cannot be split into train and test ({error}); it holds {counts or 'nothing'}",
-            "Add cases: at least two of each class",
-            path,
-        ) from None
-    return list(train), list(test)

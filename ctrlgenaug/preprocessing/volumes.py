@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import nibabel
 import numpy as np
-from nibabel import orientations
+
+from ctrlgenaug.imports import without
+
+with without(
+    "pydicom"
+):  # half of nibabel's start, to understand DICOM headers that converters attach to NIfTI files
+    import nibabel
+    from nibabel import orientations
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
 
 # Axis of slices in an LAS volume: x to the left, y to the front, z to the head.
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 OWN = "LAS"
+NOT_NIFTI = (ImageFileError, HeaderDataError)  # what nibabel raises where it reads something else
 
 
 @dataclass(frozen=True)

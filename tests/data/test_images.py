@@ -35,6 +35,18 @@ def test_zoom_equals_scipys_bit_for_bit(size):
     np.testing.assert_array_equal(images.zoom_plane(plane), scipy.ndimage.zoom(plane, 256 / size, order=1))
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.uint16, np.int64])
+def test_counted_percentiles_equal_numpys_bit_for_bit(dtype):
+    for _ in range(50):
+        least = 0 if np.dtype(dtype).kind == "u" else RANDOM.integers(-20, 20)
+        voxels = RANDOM.integers(least, RANDOM.integers(30, 250), (8, 20, 30)).astype(dtype)
+        bottom, top = np.percentile(voxels[voxels > 0], [0.5, 99.5])
+        grey = np.clip(voxels, bottom, top)
+        expected = (grey - grey.min()) / (grey.max() - grey.min()) * 255.0
+        expected[voxels == 0] = 0
+        np.testing.assert_array_equal(images.percentile_window(voxels), expected.astype(np.uint8))
+
+
 def test_window_ends():
     window = images.hu_window(np.array([-3000, -1000, -300, 400, 3000], np.int16))
     np.testing.assert_array_equal(window, np.array([0, 0, 0.5, 1, 1], np.float32))

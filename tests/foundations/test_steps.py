@@ -4,11 +4,14 @@ import errno
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from ctrlgenaug import steps
 from ctrlgenaug.errors import UserError
+
+ROOT = Path(__file__).parents[2]
 
 
 def _work(number):
@@ -69,3 +72,25 @@ def test_what_the_packages_log_reaches_the_user_once(rank, shown, capfd, monkeyp
     with pytest.raises(SystemExit):
         steps.run(lambda: logger.info("unet: 3 tensors start fresh"))
     assert ("note: unet: 3 tensors start fresh\n" in capfd.readouterr().err) == shown
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "MosMedData/extract_all_slices.py",
+        "MRNet/extract_all_slices.py",
+        "ACDC/extract_all_slices.py",
+        "TUSC/extract_all_images.py",
+        "TUSC/sample_videos.py",
+    ],
+)
+def test_light_steps_start_without_heavy_libraries(script):
+    heavy = {"torch", "pandas", "sklearn", "SimpleITK", "pydicom", "matplotlib"}
+    code = (
+        "import atexit, runpy, sys; atexit.register(lambda: print(*sys.modules)); "
+        f"sys.argv = [{script!r}, '--help']; runpy.run_path({str(ROOT / script)!r}, run_name='__main__')"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    imported = set(shown.splitlines()[-1].split())
+    assert "numpy" in imported
+    assert not imported & heavy

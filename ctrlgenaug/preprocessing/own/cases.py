@@ -19,7 +19,7 @@ from ctrlgenaug.preprocessing.own.pseudonyms import Key
 from ctrlgenaug.preprocessing.own.raw_cases import RawCase, find_raw
 from ctrlgenaug.preprocessing.own.split_words import SPLIT_WORDS, VALIDATION
 from ctrlgenaug.preprocessing.raw_files import reject_all, walk
-from ctrlgenaug.preprocessing.tables import stratified_split
+from ctrlgenaug.preprocessing.stratified import stratified_split
 
 
 @dataclasses.dataclass(frozen=True)

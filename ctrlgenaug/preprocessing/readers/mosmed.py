@@ -19,7 +19,8 @@ from ctrlgenaug.preprocessing.nifti import existing, read_volume, stem
 from ctrlgenaug.preprocessing.notes import note, note_spacing
 from ctrlgenaug.preprocessing.raw_files import below, find, reject_all
 from ctrlgenaug.preprocessing.readers.reader import Found, RawReader
-from ctrlgenaug.preprocessing.tables import read_table, stratified_split
+from ctrlgenaug.preprocessing.stratified import stratified_split
+from ctrlgenaug.preprocessing.tables import read_table
 from ctrlgenaug.preprocessing.volumes import OWN
 
 AIR = -1000  # HU

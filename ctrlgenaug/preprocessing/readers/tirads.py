@@ -9,7 +9,8 @@ from pathlib import Path
 from ctrlgenaug import datasets
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing.raw_files import reject_all
-from ctrlgenaug.preprocessing.tables import read_table, require_columns, stratified_split
+from ctrlgenaug.preprocessing.stratified import stratified_split
+from ctrlgenaug.preprocessing.tables import read_table, require_columns
 
 EXCLUDED_LEVEL = 1  # one nodule only (number 8): no class can be learnt from it
 

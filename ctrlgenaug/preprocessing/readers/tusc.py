@@ -38,6 +38,8 @@ DATA_SETS = ("image", "mask", "annot_id", "frame_num")
 
 # --- every frame, cropped to its nodule --------------------------------------------------------------------------
 
+# Where a chunk holds parts of several frames (h5py's own choice), those of a few frames fit: each is unpacked once.
+CHUNK_CACHE, CHUNK_SLOTS = 64 << 20, 10007
 MOST_FRAMES = 10_000_000  # far beyond any data set: a damaged length must not fill the memory
 
 
@@ -46,7 +48,7 @@ def open_films(path: Path) -> Iterator[h5py.File]:
     """The hdf5 file, checked: `image` and `mask` (n, H, W) uint8, `annot_id` and `frame_num` (n,)."""
     check_file(path, "Download it again")
     try:
-        films = h5py.File(path, "r")
+        films = h5py.File(path, "r", rdcc_nbytes=CHUNK_CACHE, rdcc_nslots=CHUNK_SLOTS)
     except OSError as error:
         if error.errno in (errno.EAGAIN, errno.EACCES) or "unable to lock" in str(error):
             remedy = "Close it there, or set HDF5_USE_FILE_LOCKING=FALSE"
@@ -135,11 +137,13 @@ def read_nodule(case: Case) -> dict[int, np.ndarray]:
         if len(set(numbers)) < len(numbers):
             raise UserError("holds a frame of this nodule more than once", "Download it again", path)
         frames = {}
+        images, masks = films["image"], films["mask"]
+        mask = np.empty(masks.shape[1:], np.uint8)
         for number, row in pairs:
             try:
-                mask = films["mask"][row]
+                masks.read_direct(mask, np.s_[row])
                 box = with_margin(lesion_box(mask), mask.shape)
-                frames[number] = square_frame(films["image"][(row, *box)])
+                frames[number] = square_frame(images[(row, *box)])
             except (ValueError, OSError) as error:
                 raise UserError(f"frame {number} (row {row}): {error}", "Download it again", path) from None
     if all(np.ptp(frame) == 0 for frame in frames.values()):
