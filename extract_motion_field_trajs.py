@@ -42,6 +42,12 @@ def parse_arguments() -> argparse.Namespace:
         "(default: encoder defaults, as published; a vector may span up to 4 frames)",
     )
     parser.add_argument(
+        "--fill_blocks",
+        action="store_true",
+        help="give every pixel of a block its vector (default: the middle one alone, as published, which trajectories "
+        "hardly ever meet). With --adjacent_reference this is what makes a generator follow movement",
+    )
+    parser.add_argument(
         "--motion_reader",
         choices=READERS,
         default=READERS[0],
@@ -74,6 +80,7 @@ def main() -> int:
         num_frames=options.required_clip_num or spec.required_clip_num,
         seed=options.seed,
         adjacent_reference=options.adjacent_reference,
+        fill_blocks=options.fill_blocks,
         encoder_threads=options.encoder_threads,
         motion_reader=options.motion_reader,
         official_format=options.official_format,

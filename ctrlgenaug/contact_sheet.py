@@ -1,4 +1,4 @@
-"""Pictures of clips: a row a clip, its frames from left to right, its name above."""
+"""Pictures of clips: one row for each clip, its frames from left to right, its name above."""
 
 from __future__ import annotations
 

@@ -4,29 +4,39 @@
 #   bash reproduce.sh --phantoms                        a rare class of 6 patients: hours on 2 cores
 #   bash reproduce.sh --phantoms --quick                the same chain in minutes, too short to learn anything
 #   bash reproduce.sh --phantoms --rare "6 12 30"       several sizes of the rare class, one after the other
+#   bash reproduce.sh --phantoms --data_name MRNet      knees, the rare class being the torn ligament; MosMed: chests
+#   bash reproduce.sh --phantoms --generators "0 1 2"   several, of these seeds; the classifiers take them in turn
 #   bash reproduce.sh --phantoms --no_base              a generator that never saw anything but the labelled clips
 #   --seeds "0 1 2 3 4"   of the classifiers            --arms all         see bash reproduce.sh MosMed --help
-#   --wanted "20 60 20"   synthetic clips by class      --out FOLDER       (default: phantom_comparison[_quick])
+#   --wanted "20 60 20"   synthetic clips by class      --out FOLDER       (default: phantom_comparison[_quick][_MRNet])
 #
 # FOLDER/rare_N/table.md and gains.png show the arms. The same command again continues.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-quick= rare= seeds= arms=all wanted= out= base=1
+quick= rare= seeds= arms=all wanted= out= base=1 name=MosMed generators=3407
 while [ $# -gt 0 ]; do
     case $1 in
         --quick) quick=1; shift ;;
         --no_base) base=; shift ;;
         --rare) rare=${2:?--rare needs numbers}; shift 2 ;;
+        --data_name) name=${2:?--data_name needs MosMed or MRNet}; shift 2 ;;
+        --generators) generators=${2:?--generators needs seeds}; shift 2 ;;
         --seeds) seeds=${2:?--seeds needs numbers}; shift 2 ;;
         --arms) arms=${2:?--arms needs names}; shift 2 ;;
         --wanted) wanted=${2:?--wanted needs a number}; shift 2 ;;
         --out) out=${2:?--out needs a folder}; shift 2 ;;
-        -h | --help) sed -n '2,11s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+        -h | --help) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
         *) echo "error: unknown option $1. See bash reproduce.sh --phantoms --help." >&2; exit 2 ;;
     esac
 done
+case $name in # common and rare classes, which a patient of the table has; synthetic clips of each, --quick's after the comma
+    MosMed) home=MosMedData common=(CT-0 CT-234) rare_class=CT-1 raw=(CT-0 CT-1 CT-3) slices=20,24 several=(20 60 20) few=(2 4 2) ;;
+    MRNet) home=MRNet common=(0) rare_class=1 raw=(0 1) slices=16,30 several=(20 60) few=(2 4) ;;
+    *) echo "error: no comparison on phantoms of $name. Choose MosMed or MRNet." >&2; exit 2 ;;
+esac
 out=${out:-phantom_comparison${quick:+_quick}}
+[ "$name" = MosMed ] || [ "$out" != "phantom_comparison${quick:+_quick}" ] || out=${out}_$name
 source "$ROOT/scripts/environment.sh"
 prepare_environment
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
@@ -35,11 +45,11 @@ export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH="$ROOT${PYTHONPA
 vae_steps=80 ldm_steps=320 sequence_steps=60 # after the miniature base model, which saw drawings without labels
 [ -n "$base" ] || vae_steps=400 ldm_steps=1500 sequence_steps=400
 if [ -n "$quick" ]; then
-    patients=12 others=6 rare=${rare:-2} seeds=${seeds:-0 1} wanted=${wanted:-2 4 2} inference_steps=2 steps=12 filter_steps=20
+    patients=12 others=6 rare=${rare:-2} seeds=${seeds:-0 1} wanted=${wanted:-${few[*]}} inference_steps=2 steps=12 filter_steps=20
     vae_steps=4 ldm_steps=4 sequence_steps=2
     [ "$arms" != all ] || arms="focal joint joint_semantic joint_filtered joint_filtered_best_rival real_x2"
 else
-    patients=150 others=30 rare=${rare:-6} seeds=${seeds:-0 1 2 3 4} wanted=${wanted:-20 60 20}
+    patients=150 others=30 rare=${rare:-6} seeds=${seeds:-0 1 2 3 4} wanted=${wanted:-${several[*]}}
     inference_steps=12 steps=300 filter_steps=300
 fi
 vae=(max_train_steps=$vae_steps) ldm=(max_train_steps=$ldm_steps) sequence=(max_train_steps=$sequence_steps)
@@ -62,51 +72,67 @@ step() {
 }
 within() { (cd "$1" && "${@:2}"); }
 
-# generator FOLDER: from the patients in FOLDER/MosMedData to FOLDER's model and synthetic clips.
+# generator FOLDER SEED: from the patients in FOLDER/HOME to FOLDER's model and synthetic clips.
 generator() {
+    local seed=seed=$2
     # shellcheck disable=SC2086  # $wanted is several numbers
-    step "image priors" within "$1" "$PYTHON" "$ROOT/extract_image_priors.py" --data_dir MosMedData/MosMed_data \
+    step "image priors" within "$1" "$PYTHON" "$ROOT/extract_image_priors.py" --data_dir "$home/${name}_data" \
         --medsam_checkpoint "$PWD/weights/medsam" --dtype float16
-    step "motion fields" within "$1" "$PYTHON" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir MosMedData/MosMed_volume
+    step "motion fields" within "$1" "$PYTHON" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir "$home/${name}_volume"
     ln -sfn "$PWD/weights" "$1/weights" # where the configs look for it
-    step "VAE" within "$1" bash "$ROOT/vae_train.sh" "$ROOT/configs/demo/vae.yaml" "${vae[@]}"
-    step "LDM" within "$1" bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" "${ldm[@]}"
-    step "sequence LDM" within "$1" bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" "${sequence[@]}"
-    step "synthetic clips" within "$1" "$PYTHON" "$ROOT/generate.py" --sequence_model_path sequence_model_MosMed \
+    step "VAE" within "$1" bash "$ROOT/vae_train.sh" "$ROOT/configs/demo/vae.yaml" "data_name=$name" "$seed" "${vae[@]}"
+    step "LDM" within "$1" bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" "data_name=$name" "$seed" "${ldm[@]}"
+    step "sequence LDM" within "$1" bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" \
+        "data_name=$name" "$seed" "${sequence[@]}"
+    step "synthetic clips" within "$1" "$PYTHON" "$ROOT/generate.py" --data_name "$name" --sequence_model_path "$model" \
         --user_defined_conditions image motion --predifined_sampled_num $wanted --scheduler unipc \
         --num_inference_steps "$inference_steps" --guidance_scale 1 --class_contrast 2 --noise own
-    step "VAE-Seq" within "$1" "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path sequence_model_MosMed \
-        --synthetic_dir sequence_model_MosMed/cond_im_synthesis_mp4
+    step "VAE-Seq" within "$1" "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path "$model" --synthetic_dir "$model/cond_im_synthesis_mp4"
 }
 
-# compare NUMBER: a generator of NUMBER patients of the rare class, the filter, and the arms.
-compare() {
-    local few="CT-0=$others,CT-1=$1,CT-234=$others" made=rare_$1/generator levels
-    local synthetic=$made/sequence_model_MosMed/cond_im_synthesis_mp4
-    mkdir -p "$made"
-    step "the generator's patients: $few" "$PYTHON" -m augment.comparison.few_patients --patients "$few" --out "$made/MosMedData"
-    generator "$made"
-    step "classifier of real clips, for the filter" "$PYTHON" "$ROOT/train_classifier.py" "${classifier[@]}" --steps "$filter_steps" \
-        --patients "$few" --class_weights --validation_fraction 0 --seed 100 --output_dir "$made/filter_classifier"
+# filtered FOLDER PATIENTS: what the noise filter keeps of FOLDER's clips, with a classifier of the real ones.
+filtered() {
+    local levels
+    step "classifier of real clips, for the filter" "$PYTHON" "$ROOT/train_classifier.py" --data_name "$name" "${classifier[@]}" \
+        --steps "$filter_steps" --patients "$2" --class_weights --validation_fraction 0 --seed 100 --output_dir "$1/filter_classifier"
     for levels in semantic "semantic within between"; do
         # shellcheck disable=SC2086
-        step "noise filter: $levels" "$PYTHON" "$ROOT/noisy_data_filter.py" --synthetic_dir "$synthetic" \
-            --save_base "$made/${levels// /_}" --vae_path "$made/sequence_model_MosMed" \
-            --classifier_checkpoint "$made/filter_classifier/classifier.pth" --levels $levels --thresholds per_class \
+        step "noise filter: $levels" "$PYTHON" "$ROOT/noisy_data_filter.py" --data_name "$name" \
+            --synthetic_dir "$1/$model/cond_im_synthesis_mp4" --save_base "$1/${levels// /_}" --vae_path "$1/$model" \
+            --classifier_checkpoint "$1/filter_classifier/classifier.pth" --levels $levels --thresholds per_class \
             --keep_at_least 2 --device cpu
     done
-    step "arms" "$PYTHON" -m augment.comparison MosMed "${classifier[@]/#--classifier/--classifiers}" --steps "$steps" \
-        --patients "$few" --seeds "$seeds" --arms "$arms" --output "rare_$1" \
-        --synthetic "$synthetic" --semantic "$made/semantic" --filtered "$made/semantic_within_between"
 }
 
-mkdir -p MosMedData
-step "phantom patients" "$PYTHON" -m ctrlgenaug.phantom --data_name MosMed --in_plane 256 --slices 20,24 --seed 11 \
-    --class_counts "CT-0=$patients,CT-1=$patients,CT-3=$patients" --out MosMedData
-step "slices" within MosMedData "$PYTHON" "$ROOT/MosMedData/extract_all_slices.py" --in_plane 256
-step "clips" within MosMedData "$PYTHON" "$ROOT/MosMedData/sample_sequences.py" --max_clips 1
+# compare NUMBER: generators of NUMBER patients of the rare class, the filter, and the arms.
+compare() {
+    local seed made patients
+    local synthetic=() semantic=() both=()
+    patients=$(printf "%s=$others," "${common[@]}")$rare_class=$1
+    for seed in $generators; do
+        made=rare_$1/generator_$seed
+        mkdir -p "$made"
+        step "the generator's patients: $patients" "$PYTHON" -m augment.comparison.few_patients --data_name "$name" \
+            --patients "$patients" --out "$made/$home"
+        generator "$made" "$seed"
+        filtered "$made" "$patients"
+        synthetic+=("$made/$model/cond_im_synthesis_mp4") semantic+=("$made/semantic") both+=("$made/semantic_within_between")
+    done
+    step "arms" "$PYTHON" -m augment.comparison "$name" "${classifier[@]/#--classifier/--classifiers}" --steps "$steps" \
+        --patients "$patients" --seeds "$seeds" --arms "$arms" --output "rare_$1" \
+        --synthetic "${synthetic[@]}" --semantic "${semantic[@]}" --filtered "${both[@]}"
+}
+
+mkdir -p $home
+counts=$(printf "%s=$patients," "${raw[@]}") drawn=()
+[ "$name" != MosMed ] || drawn=(--in_plane 256)
+step "phantom patients" "$PYTHON" -m ctrlgenaug.phantom --data_name "$name" "${drawn[@]}" --slices $slices --seed 11 \
+    --class_counts "${counts%,}" --out $home
+step "slices" within $home "$PYTHON" "$ROOT/$home/extract_all_slices.py" "${drawn[@]}"
+step "clips" within $home "$PYTHON" "$ROOT/$home/sample_sequences.py" --max_clips 1
 step "stand-in weights" "$PYTHON" -m augment.demo.weights --out weights --random
 
+model=sequence_model_$name
 classifier=(--classifier tiny --input_size 32 --device cpu)
 for number in $rare; do
     compare "$number"

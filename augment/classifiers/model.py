@@ -119,7 +119,7 @@ class Classifier(nn.Module):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """mmengine prints a line a layer while it draws weights."""
+    """mmengine prints one line for each layer while it draws weights."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -155,7 +155,7 @@ def build(
         num_classes: how many.
         input_size: side of the frames, in pixels.
         pretrained: a checkpoint to start from; its weights are used where names and shapes fit, three input channels
-            are summed to one, position tables are resampled, and the rest is said on stderr.
+            are summed to one, position tables are resampled, and the rest is named on stderr.
         num_frames: frames of a clip.
 
     Raises:

@@ -39,9 +39,19 @@ def main() -> int:
     )
     group.add_argument("--classifiers", default="i3d", help="names (default: i3d)")
     group.add_argument("--seeds", default="0 1 2", help='of the trainings (default: "0 1 2")')
-    group.add_argument("--synthetic", type=Path, help="folder of all synthetic clips")
-    group.add_argument("--semantic", type=Path, help="folder of those that the filter's semantic level keeps")
-    group.add_argument("--filtered", type=Path, help="folder of those that both levels keep")
+    several = "; one of several generators each: the training of seed s takes number s modulo how many"
+    for flag, clips in (
+        ("--synthetic", "all synthetic clips"),
+        ("--semantic", "those that the filter's semantic level keeps"),
+        ("--filtered", "those that both levels keep"),
+    ):
+        group.add_argument(
+            flag,
+            type=Path,
+            nargs="+",
+            metavar="FOLDER",
+            help=f"folder of {clips}{several if clips[0] == 'a' else ''}",
+        )
     group.add_argument(
         "--arms",
         help=f"by name, or in groups: {', '.join(GROUPS)}, all (default: the --paradigms with each folder given)",
@@ -73,7 +83,11 @@ def main() -> int:
 
 def _run(options: argparse.Namespace, spec: DatasetSpec, output: Path) -> list[str]:
     given = {"unfiltered": options.synthetic, "semantic": options.semantic, "filtered": options.filtered}
-    folders = {level: folder for level, folder in given.items() if folder is not None}
+    folders = {level: clips for level, clips in given.items() if clips}
+    if len({len(clips) for clips in folders.values()}) > 1:
+        raise UserError(
+            "--synthetic, --semantic and --filtered name different numbers of folders", "Give one a generator"
+        )
     if options.arms:
         wanted = options.arms.split()
         arms = choose(wanted)
@@ -100,7 +114,7 @@ def _run(options: argparse.Namespace, spec: DatasetSpec, output: Path) -> list[s
     base = arguments.run_settings(options)
     for arm in arms:  # an arm that makes no sense is found before hours of training
         if arm.name != BEST_RIVAL:
-            settings_of(arm, base, "any", 0, folders)
+            settings_of(arm, base, "any", 0, {level: clips[0] for level, clips in folders.items()})
     plan = Plan(
         spec, spec.home_in(options.data_root), base, options.classifiers.split(), seeds, arms, folders, output
     )

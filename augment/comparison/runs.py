@@ -39,7 +39,8 @@ class Plan:
         classifiers: names.
         seeds: of the trainings.
         arms: of `augment.comparison.arms`.
-        folders: synthetic clips by filter level.
+        folders: synthetic clips by filter level, of one generator or of several: the training of seed s takes those of
+            number s modulo how many there are, so that the spread over seeds is that of the generators, too.
         output: where the runs go.
     """
 
@@ -49,8 +50,12 @@ class Plan:
     classifiers: Sequence[str]
     seeds: Sequence[int]
     arms: Sequence[Arm]
-    folders: Mapping[str, Path]
+    folders: Mapping[str, Sequence[Path]]
     output: Path
+
+    def clips_for(self, seed: int) -> dict[str, Path]:
+        """The synthetic clips of the training of ``seed``, by filter level."""
+        return {level: folders[seed % len(folders)] for level, folders in self.folders.items()}
 
 
 def run_all(plan: Plan, running: Mapping[str, Any]) -> list[str]:
@@ -82,7 +87,7 @@ def _run_one(plan: Plan, classifier: str, arm: Arm, seed: int, running: Mapping[
     rival = best_rival(plan.output / classifier) if arm.name == BEST_RIVAL else None
     if rival:
         print(f"best rival on validation clips: {rival.name}", flush=True)
-    settings = settings_of(arm, plan.base, classifier, seed, plan.folders, rival)
+    settings = settings_of(arm, plan.base, classifier, seed, plan.clips_for(seed), rival)
     folder = plan.output / classifier / arm.name / f"seed_{seed}"
     result = train_and_test(plan.spec, plan.home, settings, folder, **running)
     if result["skipped"]:
@@ -90,7 +95,7 @@ def _run_one(plan: Plan, classifier: str, arm: Arm, seed: int, running: Mapping[
             f"warning: {len(result['skipped'])} files skipped, e.g. {result['skipped'][0]}", file=sys.stderr
         )
     if arm.name == BASELINE:
-        for level, clips in plan.folders.items():
+        for level, clips in plan.clips_for(seed).items():
             write_agreement(plan.spec, plan.home, settings, folder, level, clips)
     found = result["test"]["patient"]["balanced_accuracy"]
     there = "was finished already" if result.get("was_there") else "is done"

@@ -109,7 +109,7 @@ def _synthesise(missing: Sequence[Sample], part: Part, work: Work, outcome: Outc
 
 
 def draw_contact_sheets(folder: SynthesisFolder, samples: Sequence[Sample]) -> list[Path]:
-    """A picture of each class's clips: a row a clip, its frames from left to right."""
+    """A picture of each class's clips: one row for each clip, its frames from left to right."""
     present, by_class = folder.names(), defaultdict(list)
     for sample in samples:
         if sample.file_name in present:

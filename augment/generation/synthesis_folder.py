@@ -1,9 +1,9 @@
 """A folder of synthetic clips: what is there, what it was made with, and how several runs fill it side by side.
 
-``settings.json`` says what all clips were made with, ``manifest.jsonl`` has a row a clip. While a run works, its rows
-go to a journal of its own in ``.parts/{shard}/``, so that shards on many machines never write one file; every run that
-ends folds all journals into the manifest. Folders without any of this, such as the released sets, can be read all the
-same: each name ``{clip}_{class}_{seed}.mp4`` speaks for itself.
+``settings.json`` says what all clips were made with, ``manifest.jsonl`` has one row for each clip. While a run works,
+its rows go to a journal of its own in ``.parts/{shard}/``, so that shards on many machines never write one file; every
+run that ends folds all journals into the manifest. Folders without any of this, such as the released sets, can be read
+all the same: each name ``{clip}_{class}_{seed}.mp4`` speaks for itself.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class SynthesisFolder:
 
     @contextlib.contextmanager
     def filled_by(self, shard: tuple[int, int], settings: Mapping[str, Any]) -> Iterator[Part]:
-        """This shard's own corner of the folder, held against a second run; its journal is folded at the end.
+        """This shard's own part of the folder, locked against a second run; its journal is folded at the end.
 
         Args:
             shard: (index from 1, count).

@@ -1,4 +1,4 @@
-"""The evaluation as Markdown: a table a metric, a row a class, and what each figure is."""
+"""The evaluation as Markdown: one table for each metric, one row for each class, and what each figure is."""
 
 from __future__ import annotations
 

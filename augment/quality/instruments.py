@@ -13,6 +13,7 @@ import numpy as np
 from augment.quality import networks, smoothness
 from augment.quality.latents import LatentSettings, LatentStore
 from augment.quality.networks import Extractor
+from ctrlgenaug.conditions.motion_extraction import field_options
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.plain_data import read_json
@@ -184,7 +185,7 @@ class Instruments:
         noted = {}
         if self.home is not None and (self.home / self.spec.motion_dir / "settings.json").is_file():
             noted = read_json(self.home / self.spec.motion_dir / "settings.json")
-        return {"adjacent_reference": bool(isinstance(noted, dict) and noted.get("adjacent_reference"))}
+        return field_options(noted if isinstance(noted, dict) else {})
 
     def latent_store(self, group: str) -> LatentStore:
         """The store of a set's latents, kept where `EvaluationSettings.latents_dir` says."""

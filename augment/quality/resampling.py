@@ -1,4 +1,4 @@
-"""What a figure is to be held against: halves of the real set, and intervals by resampling patients.
+"""What to compare a figure with: halves of the real set, and intervals by resampling patients.
 
 Clips of one patient are no independent evidence, so patients are what is drawn.
 """

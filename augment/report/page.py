@@ -1,6 +1,6 @@
 """One self-contained HTML page: a table of contents, sections of text, tables and embedded pictures. Opens offline.
 
-All text is escaped, because names come from data. What is missing is said where it should stand, and again on top.
+All text is escaped, because names come from data. What is missing is named where it should stand, and again on top.
 """
 
 from __future__ import annotations

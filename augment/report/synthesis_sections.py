@@ -62,7 +62,7 @@ def generation_section(folders: RunFolders) -> Section:
     for cls in folders.spec.classes:
         sheet = synthesis.contact_sheet(cls)
         if made[cls]:
-            section.blocks.append(picture(sheet, f"Synthetic clips of class {cls}, a row a clip"))
+            section.blocks.append(picture(sheet, f"Synthetic clips of class {cls}, one row each"))
     section.facts = [("synthetic clips", str(len(found)))]
     return section
 

@@ -156,7 +156,7 @@ def measure_steering(
         seed: of the noise, the same for all variants of a sample.
 
     Returns:
-        a row a timestep and condition that these samples have.
+        one row for each timestep and condition that these samples have.
     """
     rng = torch.Generator().manual_seed(seed)
     noise = torch.randn(samples.latents.shape, generator=rng).to(samples.latents)

@@ -37,7 +37,7 @@ class StageCheck:
     Attributes:
         name: ``raw``, ``frames``, ``clips``, ``priors`` or ``motion``.
         header: titles of the table's columns.
-        rows: a row a case or file.
+        rows: one for each case or file.
         counts: what there is, e.g. ``{"cases": 30}``.
         findings: worst first.
         pictures: (caption, frames (F, H, W) uint8) for the contact sheet.

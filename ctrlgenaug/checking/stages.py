@@ -52,7 +52,7 @@ def check(question: Question, stages: Sequence[str]) -> list[StageCheck]:
     }  # fmt: skip
     checks = [ways[stage](question) for stage in stages]
     told: set[str] = set()
-    for stage in checks:  # that a class has few cases is said once
+    for stage in checks:  # that a class has few cases is reported once
         stage.findings = [finding for finding in stage.findings if finding.names or finding.text not in told]
         told |= {finding.text for finding in stage.findings}
     return checks

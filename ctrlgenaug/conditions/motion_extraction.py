@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ctrlgenaug import steps
 from ctrlgenaug.conditions import trajectories
 from ctrlgenaug.conditions.motion_arrows import draw_field
-from ctrlgenaug.conditions.motion_field import load_field, motion_field
+from ctrlgenaug.conditions.motion_field import READERS, load_field, motion_field
 from ctrlgenaug.contact_sheet import save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE, DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import claim_folder, exclusive
 from ctrlgenaug.plain_data import save_npy
 from ctrlgenaug.video import ENCODER_THREADS, read_video
+
+ENCODER = "x264 defaults from rgb24, {} threads"
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class Settings:
     Attributes:
         num_frames: F that every clip must have.
         seed: base seed of the draws, see `trajectories.clip_seed`.
-        adjacent_reference, encoder_threads, motion_reader: see `motion_field`.
+        adjacent_reference, fill_blocks, encoder_threads, motion_reader: see `motion_field`.
         official_format: write trajectories as the official code reads them.
         visualize: also draw a picture a clip.
     """
@@ -33,6 +38,7 @@ class Settings:
     num_frames: int = 8
     seed: int = 0
     adjacent_reference: bool = False
+    fill_blocks: bool = False
     encoder_threads: int = ENCODER_THREADS
     motion_reader: str = "pyav"
     official_format: bool = False
@@ -43,9 +49,22 @@ class Settings:
         """What a field depends on besides its clip."""
         return {
             "adjacent_reference": self.adjacent_reference,
-            "encoder": f"x264 defaults from rgb24, {self.encoder_threads} threads",
+            "fill_blocks": self.fill_blocks,
+            "encoder": ENCODER.format(self.encoder_threads),
             "motion_reader": self.motion_reader,
         }
+
+
+def field_options(encoding: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `motion_field` that a folder's `Settings.encoding` notes; what it lacks is the default."""
+    options = {name: bool(encoding.get(name)) for name in ("adjacent_reference", "fill_blocks")}
+    threads = re.fullmatch(ENCODER.format("([1-9][0-9]?)"), str(encoding.get("encoder")))
+    reader = encoding.get("motion_reader")
+    return {
+        **options,
+        "encoder_threads": int(threads[1]) if threads else ENCODER_THREADS,
+        "reader": reader if reader in READERS else READERS[0],
+    }
 
 
 @dataclass(frozen=True)
@@ -93,8 +112,9 @@ def extract_motion(
     ]
     with exclusive(field_dir), exclusive(trajectory_dir):
         drawing = {"seed": settings.seed, "official_format": settings.official_format}
-        claim_folder(field_dir, settings.encoding)
-        claim_folder(trajectory_dir, settings.encoding | drawing)
+        before = {"fill_blocks": False}
+        claim_folder(field_dir, settings.encoding, before=before)
+        claim_folder(trajectory_dir, settings.encoding | drawing, before=before)
         outcome = steps.for_each_case(
             extract_clip,
             [item.name for item in files],
@@ -126,6 +146,7 @@ def extract_clip(files: ClipFiles, settings: Settings) -> bool:
     field = motion_field(
         frames,
         adjacent_reference=settings.adjacent_reference,
+        fill_blocks=settings.fill_blocks,
         encoder_threads=settings.encoder_threads,
         reader=settings.motion_reader,
     )

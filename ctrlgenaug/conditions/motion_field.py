@@ -24,8 +24,9 @@ ADJACENT_REFERENCE = ("-bf", "0", "-refs", "1")
 
 # of a row of motion vectors
 COLUMNS = ("source", "w", "h", "src_x", "src_y", "dst_x", "dst_y", "motion_x", "motion_y", "motion_scale")
-SOURCE, DST_X, DST_Y, MOTION_X, MOTION_Y, MOTION_SCALE = (
-    COLUMNS.index(name) for name in ("source", "dst_x", "dst_y", "motion_x", "motion_y", "motion_scale")
+SOURCE, W, H, DST_X, DST_Y, MOTION_X, MOTION_Y, MOTION_SCALE = (
+    COLUMNS.index(name)
+    for name in ("source", "w", "h", "dst_x", "dst_y", "motion_x", "motion_y", "motion_scale")
 )
 
 
@@ -36,6 +37,7 @@ def motion_field(
     frames: np.ndarray,
     *,
     adjacent_reference: bool = False,
+    fill_blocks: bool = False,
     encoder_threads: int = ENCODER_THREADS,
     reader: str = "pyav",
 ) -> np.ndarray:
@@ -44,12 +46,14 @@ def motion_field(
     Args:
         frames: (F, H, W) uint8, H and W even.
         adjacent_reference: let the encoder predict from the frame before only, so that a field is between neighbours.
+        fill_blocks: give every pixel of a block its vector, in place of the middle one alone. Trajectories look at
+            the corner of each cell, which is hardly ever a block's middle, so without it most of them stand still.
         encoder_threads: see `write_mp4`; fields of published models may be those of another number.
         reader: one of `READERS`.
 
     Returns:
         (F-1, 2, H, W) float32: pixels moved from the reference to frame 1, 2, ..., channel 0 = x (to the right), zero
-        where there is no vector (one vector a block, at its middle).
+        where there is no vector (one vector a block, at its middle, unless ``fill_blocks``).
     """
     options = ADJACENT_REFERENCE if adjacent_reference else ()
     with tempfile.TemporaryDirectory(prefix="ctrlgenaug-motion-") as folder:
@@ -61,7 +65,8 @@ def motion_field(
             f"the encoder returned {len(vectors)} of {len(frames)} frames", "Check the installed ffmpeg"
         )
     height, width = frames.shape[1:]
-    fields = [rasterise(rows, height, width) for rows in vectors[1:]]
+    draw = fill if fill_blocks else rasterise
+    fields = [draw(rows, height, width) for rows in vectors[1:]]
     return np.stack(fields) if fields else np.zeros((0, 2, height, width), np.float32)
 
 
@@ -133,6 +138,16 @@ def rasterise(rows: np.ndarray, height: int, width: int) -> np.ndarray:
         moved = last[:, SOURCE] * last[:, [MOTION_X, MOTION_Y]].T / last[:, MOTION_SCALE]
         field[:, pixel] = moved
     return field.reshape(2, height, width)
+
+
+def fill(rows: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Gives each vector to all pixels of its block, see `rasterise`; where blocks overlap the later row counts."""
+    field = np.zeros((2, height, width), dtype=np.float32)
+    for row in rows:
+        top, left = max(row[DST_Y] - row[H] // 2, 0), max(row[DST_X] - row[W] // 2, 0)
+        block = slice(top, top + row[H]), slice(left, left + row[W])
+        field[:, *block] = (row[SOURCE] * row[[MOTION_X, MOTION_Y]] / row[MOTION_SCALE])[:, None, None]
+    return field
 
 
 def load_field(

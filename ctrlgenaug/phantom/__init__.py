@@ -6,7 +6,7 @@ They stand in for the real data in the demo and the tests. They look like the re
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ctrlgenaug import datasets
@@ -30,6 +30,8 @@ class Format:
         shuffle: whether classes are mixed in the tables' order.
         write: writes patients and tables below a folder.
         first_step: the command that reads the data, for the closing line.
+        cropped: whether that command crops each frame to the finding.
+        options: which only this format has, with their defaults.
     """
 
     frequencies: Mapping[str, int]
@@ -39,6 +41,8 @@ class Format:
     shuffle: bool
     write: Callable[..., None]
     first_step: str
+    cropped: bool = False
+    options: Mapping[str, int] = field(default_factory=dict)
 
 
 # By the reader that a data set's file names (`ctrlgenaug.datasets.data_file.Raw`).
@@ -51,6 +55,7 @@ BY_READER = {
         False,
         chest.write,
         "MosMedData/extract_all_slices.py",
+        options={"in_plane": 512},
     ),
     "mrnet": Format(
         {"0": 988, "1": 262}, (("0",), ("1",)), 4, (15, 52), True, knee.write, "MRNet/extract_all_slices.py"
@@ -72,6 +77,7 @@ BY_READER = {
         True,
         thyroid.write,
         "TUSC/extract_all_images.py",
+        cropped=True,
     ),
 }
 
@@ -111,6 +117,7 @@ def make_phantom(
     *,
     seed: int = 0,
     slices: tuple[int, int] | None = None,
+    movement: float = 0,
     num_workers: int = 1,
     **options: int,
 ) -> bool:
@@ -122,6 +129,7 @@ def make_phantom(
         counts: patients a raw class.
         seed: the same seed gives the same patients.
         slices: fewest and most slices or frames of a patient; None takes the format's.
+        movement: pixels that the view drifts from one slice to the next, at most on average.
         num_workers: processes; the data do not depend on it.
         **options: what the format alone knows, e.g. ``in_plane`` for MosMed.
 
@@ -143,14 +151,19 @@ def make_phantom(
     slices = slices or form.slices
     if not 1 <= slices[0] <= slices[1]:
         raise UserError(f"--slices {slices[0]},{slices[1]} is not a range", "Write FEWEST,MOST, e.g. 20,24")
+    if movement and form.cropped:
+        problem = f"a moving view would not be seen in {data_name}, whose frames are cropped to the finding"
+        raise UserError(problem, "Leave out --movement")
     record = {
-        "data_name": data_name, "counts": dict(counts), "seed": seed, "slices": list(slices), **options
+        "data_name": data_name, "counts": dict(counts), "seed": seed, "slices": list(slices), **form.options,
+        "movement": movement, **options,
     }  # fmt: skip
+    before = {"movement": 0, **form.options}  # of a folder whose record is older than these settings
     with exclusive(out):
         if (out / RECORD).exists():
-            claim_folder(out, record, name=RECORD, in_use=True, remedy="Choose another --out")
+            claim_folder(out, record, name=RECORD, before=before, in_use=True, remedy="Choose another --out")
             return False
-        patients = cohort.enrol(counts, seed, slices, shuffle=form.shuffle)
+        patients = cohort.enrol(counts, seed, slices, shuffle=form.shuffle, movement=movement)
         form.write(out, patients, num_workers=num_workers, **options)
         write_json(out / RECORD, record)
     return True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ctrlgenaug import steps
-from ctrlgenaug.arguments import positive_int, seed_number, whole_number
+from ctrlgenaug.arguments import number, positive_int, seed_number, whole_number
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.phantom import class_counts, formats, make_phantom
 
@@ -56,6 +56,13 @@ def main() -> int:
         help="MosMed only: rows and columns of a slice in pixels (default: 512)",
     )
     parser.add_argument(
+        "--movement",
+        type=number(0),
+        default=0.0,
+        help="pixels that the view drifts from one slice to the next, as in a patient who breathes: at most on "
+        "average, and a quarter of the patients lie still (default: %(default)g). It tells nothing of the class",
+    )
+    parser.add_argument(
         "--num_workers", type=whole_number, default=1, help="processes (default: %(default)s)"
     )
     arguments = parser.parse_args()
@@ -74,6 +81,7 @@ def main() -> int:
         counts,
         seed=arguments.seed,
         slices=arguments.slices,
+        movement=arguments.movement,
         num_workers=arguments.num_workers,
         **options,
     )

@@ -161,7 +161,9 @@ def _draw_airway(volume: np.ndarray, g: shapes.Grid, rng: np.random.Generator, s
 
 def write_study(out: Path, patient: Patient, in_plane: int = 512) -> None:
     """Writes one study below ``out`` as MosMedData stores it: gzipped NIfTI, int16 HU, axes LAS."""
-    shown = draw_volume(patient.generator("study"), patient.cls, patient.slices, in_plane)
+    (shown,) = patient.moved(
+        "", draw_volume(patient.generator("study"), patient.cls, patient.slices, in_plane)
+    )
     stored = np.rot90(shown.transpose(1, 2, 0), -1)  # (W, H, slices): what step (a) turns upright again
     spacing = 360 / in_plane  # mm
     affine = np.array([[-spacing, 0, 0, 180], [0, spacing, 0, -180], [0, 0, 8, 0], [0, 0, 0, 1]])

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ctrlgenaug.phantom import shapes
+from ctrlgenaug.phantom.movement import drift, shifted
 from ctrlgenaug.steps import for_each_case
 
 
@@ -22,6 +23,7 @@ class Patient:
         slices: slices of a volume, or frames of a film.
         seed: the data set's.
         test: whether it belongs to the test split, in formats whose folders say so.
+        movement: pixels that the view drifts from one slice to the next, at most on average.
     """
 
     number: int
@@ -29,10 +31,18 @@ class Patient:
     slices: int
     seed: int
     test: bool = False
+    movement: float = 0
 
     def generator(self, purpose: str) -> np.random.Generator:
         """A random stream for ``purpose``, independent of all other patients."""
         return shapes.generator(self.seed, f"{purpose} {self.cls} {self.number}")
+
+    def moved(self, purpose: str, *stacks: np.ndarray) -> list[np.ndarray]:
+        """``stacks`` (slices, H, W) of the same slices, as the patient's movement shifts them, by whole pixels."""
+        if not self.movement:
+            return list(stacks)
+        places = drift(self.generator(f"movement {purpose}"), len(stacks[0]), self.movement)
+        return [shifted(stack, np.rint(places)) for stack in stacks]
 
 
 def share(cases: int, weights: Mapping[str, float], least: int = 0) -> dict[str, int]:
@@ -50,13 +60,16 @@ def share(cases: int, weights: Mapping[str, float], least: int = 0) -> dict[str,
     return counts
 
 
-def enrol(counts: Mapping[str, int], seed: int, slices: tuple[int, int], *, shuffle: bool) -> list[Patient]:
+def enrol(
+    counts: Mapping[str, int], seed: int, slices: tuple[int, int], *, shuffle: bool, movement: float = 0
+) -> list[Patient]:
     """The patients of a data set.
 
     Args:
         counts: patients a class.
         seed: the data set's.
         slices: fewest and most slices.
+        movement: of all patients.
         shuffle: mix the classes, or keep them in blocks as MosMedData does.
 
     Returns:
@@ -68,7 +81,7 @@ def enrol(counts: Mapping[str, int], seed: int, slices: tuple[int, int], *, shuf
         entries = [entries[i] for i in rng.permutation(len(entries))]
     lengths = rng.integers(slices[0], slices[1] + 1, len(entries))
     return [
-        Patient(number, cls, int(length), seed, test)
+        Patient(number, cls, int(length), seed, test, movement)
         for number, ((cls, test), length) in enumerate(zip(entries, lengths, strict=True), start=1)
     ]
 

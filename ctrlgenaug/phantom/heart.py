@@ -123,6 +123,7 @@ def write_patient(out: Path, patient: Patient) -> None:
         picture, labels = draw_phase(
             patient.generator("heart"), patient.cls, patient.slices, (height, width), frame == systole
         )
+        picture, labels = patient.moved(f"frame {frame}", picture, labels)  # slices of one breath each
         labels[-1, 2:5, 2:5] = RIGHT  # a stray click of the annotator's, in a slice without a ventricle
         for suffix, values in (("", (picture * most).astype(dtype)), ("_gt", labels)):
             # No spacing in the affine, only in pixdim, as in the real files.

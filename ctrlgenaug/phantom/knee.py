@@ -109,7 +109,9 @@ def _draw_ligaments(
 
 def write_series(out: Path, patient: Patient) -> None:
     """Writes one series below ``out`` as MRNet stores it; ids start at 0."""
-    series = draw_series(patient.generator("series"), patient.cls == "1", patient.slices)
+    (series,) = patient.moved(
+        "", draw_series(patient.generator("series"), patient.cls == "1", patient.slices)
+    )
     save_npy(out / FOLDERS[patient.test] / "sagittal" / f"{patient.number - 1:04d}.npy", series)
 
 

@@ -173,7 +173,7 @@ def _work_and_record(
 
 
 def summary(spec: DatasetSpec, table: Mapping[tuple[str, str], Mapping[str, int]]) -> str:
-    """A small table of counts: a row a split and class, a column a count."""
+    """A small table of counts: one row for each split and class, one column for each count."""
     columns = list(next(iter(table.values()), {}))
     lines = [f"  {'split':<6} {'class':<8}" + "".join(f"{column:>9}" for column in columns)]
     for (split, cls), counts in sorted(

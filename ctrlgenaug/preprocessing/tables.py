@@ -18,7 +18,7 @@ from typing import Any
 from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.files import check_file
 
-MOST_FILE_BYTES = 64 << 20  # of a table; a row a patient takes far less
+MOST_FILE_BYTES = 64 << 20  # of a table; one row for each patient takes far less
 MOST_UNPACKED_BYTES = 128 << 20  # of an .xlsx, which is a zip archive
 MOST_ROWS, MOST_COLUMNS = 1_000_000, 1000
 MOST_EMPTY_ROWS = 10_000  # one after the other: what comes after them is a stray cell

@@ -356,6 +356,35 @@ def test_killed_and_started_again_gives_the_same_table(tmp_path, repository):
     ]
 
 
+def test_each_seed_takes_the_clips_of_a_generator_in_turn(reproduce):
+    flags = ("--seeds", "3 4 5", "--paradigms", "joint", "--synthetic", "one", "two")
+    calls, _, code = reproduce("MosMed", *flags)
+    assert code == 0
+    taken = {s.fit.seed: s.synthetic_dirs for _, _, s, _, _ in calls if s.paradigm == "joint"}
+    assert taken == {3: ("two",), 4: ("one",), 5: ("two",)}
+    with pytest.raises(UserError, match="different numbers of folders"):
+        reproduce("MosMed", *flags, "--filtered", "one")
+
+
+@pytest.mark.slow
+def test_knees_with_two_generators(tmp_path, repository):
+    """The other data set: a generator a seed, each with its own clips."""
+    environment = {**os.environ, "CTRLGENAUG_ENV": "active", "OMP_NUM_THREADS": "1"}
+    command = ["bash", str(repository / "reproduce.sh"), "--phantoms", "--quick", "--data_name", "MRNet"]
+    command += ["--generators", "1 2", "--arms", "joint oversampled", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    rows = {row["arm"]: row for row in json.loads((tmp_path / "out/rare_2/table.json").read_text())}
+    assert set(rows) == {"baseline", "oversampled", "joint"} and rows["joint"]["rare_class"] == "1"
+    made = [
+        sorted((tmp_path / f"out/rare_2/generator_{seed}").glob("sequence_model_MRNet/*/*.mp4"))
+        for seed in (1, 2)
+    ]
+    assert len(made[0]) == len(made[1]) == 6
+    assert all(one.name == other.name for one, other in zip(*made, strict=True))
+    assert any(one.read_bytes() != other.read_bytes() for one, other in zip(*made, strict=True))
+
+
 @pytest.mark.slow
 def test_the_whole_comparison_on_phantoms(tmp_path, repository):
     """From drawn patients over generator and filter to the table of arms, and once more without doing it again."""

@@ -13,7 +13,14 @@ from moving import moving_clip, texture
 from mvextractor.videocap import VideoCap
 
 from ctrlgenaug.conditions.motion_arrows import draw_field
-from ctrlgenaug.conditions.motion_field import ADJACENT_REFERENCE, motion_field, rasterise, read_vectors
+from ctrlgenaug.conditions.motion_field import (
+    ADJACENT_REFERENCE,
+    fill,
+    motion_field,
+    rasterise,
+    read_vectors,
+)
+from ctrlgenaug.conditions.trajectories import cell_displacements
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.video import write_mp4
 
@@ -43,6 +50,37 @@ def test_with_adjacent_reference_a_vector_is_the_movement_since_the_frame_before
         assert vectors.shape[1] > 150  # nearly every block of 16 x 16
         exact = (np.abs(vectors - np.array([[dx], [dy]])) <= 0.25).all(0)
         assert exact.mean() > 0.9
+
+
+def plain_fill(rows, height, width):
+    """A vector to each pixel of its block, a row at a time."""
+    field = np.zeros((2, height, width), np.float32)
+    for source, w, h, _, _, dst_x, dst_y, motion_x, motion_y, scale in rows.tolist():
+        for y in range(max(dst_y - h // 2, 0), min(max(dst_y - h // 2, 0) + h, height)):
+            for x in range(max(dst_x - w // 2, 0), min(max(dst_x - w // 2, 0) + w, width)):
+                field[:, y, x] = source * motion_x / scale, source * motion_y / scale
+    return field
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.int32, st.tuples(st.integers(0, 12), st.just(10)), elements=st.integers(-9, 9)))
+def test_a_vector_fills_its_block(rows):
+    rows[:, 1:3] = np.abs(rows[:, 1:3]) + 1
+    rows[:, 5:7] = np.abs(rows[:, 5:7])
+    rows[:, 9] = np.abs(rows[:, 9]) + 1
+    assert (fill(rows, 10, 12) == plain_fill(rows, 10, 12)).all()
+
+
+def test_trajectories_move_only_along_filled_blocks():
+    """Points are looked up at the corners of cells, of which at most every fourth is the middle of a block."""
+    clip = moving_clip(0, 8, 0)  # one cell to the right, each frame
+
+    def moving(**options):
+        steps = cell_displacements(motion_field(clip, **options))
+        return float((steps == np.array([1, 0])[:, None, None]).all(1).mean())
+
+    assert moving() < 0.2 and moving(adjacent_reference=True) < 0.3
+    assert moving(adjacent_reference=True, fill_blocks=True) > 0.85
 
 
 def test_encoder_defaults_look_further_and_ahead(tmp_path):

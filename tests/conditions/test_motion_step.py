@@ -14,7 +14,7 @@ import numpy as np
 from moving import moving_clip
 
 from ctrlgenaug import datasets
-from ctrlgenaug.conditions.motion_extraction import Settings
+from ctrlgenaug.conditions.motion_extraction import Settings, field_options
 from ctrlgenaug.conditions.motion_field import motion_field
 from ctrlgenaug.conditions.trajectories import clip_seed, link, load_trajectories
 from ctrlgenaug.folders import exclusive
@@ -172,6 +172,9 @@ def test_mistakes_of_the_command_line_are_one_line(make_home, run_script, tmp_pa
     run_script(SCRIPT, "--clip_data_dir", clips, cwd=tmp_path)
     other = refused(run_script, tmp_path, "--clip_data_dir", clips, "--adjacent_reference")
     assert "was made with other settings (adjacent_reference: False there, True now" in other
+    assert "fill_blocks: False there, True now" in refused(
+        run_script, tmp_path, "--clip_data_dir", clips, "--fill_blocks"
+    )
     assert "(seed: 0 there, 1 now" in refused(run_script, tmp_path, "--clip_data_dir", clips, "--seed", 1)
     (home / MOSMED.trajectories_dir / "settings.json").unlink()
     assert "holds files but no settings.json" in refused(run_script, tmp_path, "--clip_data_dir", clips)
@@ -202,6 +205,23 @@ def test_both_splits_any_frame_count_and_the_official_format(make_home, run_scri
         assert (load_trajectories(path, 5) == expected).all()
     again = run_script(SCRIPT, "--clip_data_dir", home / MOSMED.clips_dir, *arguments, cwd=tmp_path)
     assert "0 clips made, 2 were there already" in last_line(again)
+
+
+def test_a_folder_tells_how_its_fields_were_made(make_home, run_script, tmp_path):
+    """A field re-extracted from a synthetic clip is made as the conditions were."""
+    home = make_home({"study_0002_s01": moving_clip(2)})
+    arguments = ("--adjacent_reference", "--fill_blocks", "--encoder_threads", 7)
+    run_script(SCRIPT, "--clip_data_dir", home / MOSMED.clips_dir, *arguments, cwd=tmp_path)
+    noted = json.loads((home / MOSMED.motion_dir / "settings.json").read_text())
+    assert field_options(noted) == {
+        "adjacent_reference": True, "fill_blocks": True, "encoder_threads": 7, "reader": "pyav"
+    }  # fmt: skip
+    clip = next((home / MOSMED.clips_dir).glob("study_0002_s01.*"))
+    field = np.load(MOSMED.motion_path(home, "study_0002_s01"))
+    assert np.array_equal(motion_field(read_video(clip), **field_options(noted)), field)
+    assert field_options({}) == field_options({"encoder": "x264", "motion_reader": 3}) == {
+        "adjacent_reference": False, "fill_blocks": False, "encoder_threads": 3, "reader": "pyav"
+    }  # fmt: skip
 
 
 def test_help_tells_defaults_and_an_example(run_script, tmp_path):

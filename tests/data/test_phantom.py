@@ -1,5 +1,6 @@
 """Phantoms: reproducible, varied, with findings that tell the classes apart."""
 
+import json
 import subprocess
 import sys
 
@@ -11,6 +12,8 @@ from sklearn.model_selection import cross_val_score
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.phantom import chest, class_counts, formats, heart, knee, make_phantom, shapes
+from ctrlgenaug.phantom.cohort import Patient
+from ctrlgenaug.phantom.movement import drift
 
 
 def chest_clips(per_class):
@@ -93,6 +96,31 @@ def test_knees_and_hearts_differ_by_class():
     assert volume["DCM"][0][2] > 1.5 * volume["NOR"][0][2]
 
 
+def test_a_view_drifts_mostly_one_way_and_a_quarter_lies_still():
+    places = [drift(shapes.generator(seed, "d"), 8, 6) for seed in range(200)]
+    assert all((place[0] == 0).all() for place in places)
+    still = sum(not place.any() for place in places)
+    assert 30 <= still <= 70  # of 50 expected
+    steps = np.array([np.diff(place, axis=0) for place in places if place.any()])
+    means = np.hypot(*steps.mean(1).T)
+    assert 6 * 0.55 < means.mean() < 6 * 0.8  # even over the disc: two thirds
+    angles = np.arctan2(*steps.mean(1).T)
+    assert abs(np.exp(1j * angles).mean()) < 0.2
+
+
+def test_a_moved_patient_is_the_still_one_shifted_and_its_masks_go_along():
+    still, moving = (Patient(3, "NOR", 10, 1, movement=most) for most in (0, 5))
+    picture, labels = heart.draw_phase(still.generator("heart"), "NOR", 10, (160, 180), systole=False)
+    assert still.moved("frame 1", picture, labels)[0] is picture
+    shown, mask = moving.moved("frame 1", picture, labels)
+    places = np.rint(drift(moving.generator("movement frame 1"), 10, 5)).astype(int)
+    assert places.any() and set(np.unique(mask)) == {0, 1, 2, 3}
+    for before, after, old, new, (y, x) in zip(picture, shown, labels, mask, places, strict=True):
+        inner = slice(60, 100), slice(60, 120)
+        back = slice(60 - y, 100 - y), slice(60 - x, 120 - x)
+        assert np.array_equal(after[inner], before[back]) and np.array_equal(new[inner], old[back])
+
+
 def test_class_counts():
     assert class_counts("MosMed", 1110) == formats()["MosMed"].frequencies
     assert class_counts("MosMed", 30, balance=True) == {
@@ -104,6 +132,12 @@ def test_class_counts():
     }
     with pytest.raises(UserError, match="--cases 11 or more"):
         class_counts("MosMed", 10)
+
+
+def test_a_view_that_moves_would_not_be_seen_where_frames_are_cropped(tmp_path):
+    with pytest.raises(UserError, match="cropped to the finding. Leave out --movement"):
+        make_phantom("TUSC", tmp_path, class_counts("TUSC", 7), movement=3)
+    assert not (tmp_path / "dataset.hdf5").exists()
 
 
 def test_command_line(tmp_path):
@@ -122,4 +156,13 @@ def test_command_line(tmp_path):
         other.returncode == 2 and "made with other settings" in other.stderr and other.stderr.count("\n") == 1
     )
     assert "has no class 7" in call("--class_counts", "7=1", "--out", "x").stderr
+    moving = call("--class_counts", "0=1,1=1", "--slices", "3,4", "--out", "moving", "--movement", "4")
+    assert moving.returncode == 0, moving.stderr
+    assert "movement: 4.0 there, 0.0 now" in call(*settings[:-1], "moving").stderr
+    record = tmp_path / "knees" / "phantom.json"
+    older = json.loads(record.read_text())
+    del older["movement"]
+    record.write_text(json.dumps(older))
+    assert call(*settings).stdout.startswith("already complete")
+    assert call("--movement", "-1", "--out", "x").returncode == 2
     assert "--in_plane is for MosMed" in call("--in_plane", "9", "--out", "x").stderr

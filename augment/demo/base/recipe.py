@@ -83,7 +83,7 @@ class BaseTraining:
         train = store.drawn_patients(self.drawn, recipe.seed, recipe.patients)
         test = store.drawn_patients(self.drawn, recipe.seed + 1, recipe.unseen)
         self._train_decoder(train, test)
-        vae = load_vae(self.start / "vae").eval()
+        vae = load_vae(self.start / "vae").eval().to(memory_format=torch.channels_last)
         moments = store.encoded(self.drawn, f"moments-{recipe.seed}-{recipe.patients}", train[0], vae)
         test_moments = store.encoded(self.drawn, f"moments-{recipe.seed + 1}-{recipe.unseen}", test[0], vae)
         self._train_image((*train, moments), (*test, test_moments))

@@ -42,7 +42,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _headline(name: str) -> Callable[[Row], str]:
     def text(row: Row) -> str:
-        fair = ""  # only equal numbers may be held against each other
+        fair = ""  # only equal numbers may be compared
         if row["matched"] and row["floor"]:
             matched, floor = (
                 spread(part["mean"], part["deviation"], 2) for part in (row["matched"], row["floor"])
