@@ -1,4 +1,4 @@
-"""The examples of docs/models.md run as they stand."""
+"""The examples of docs/models.md run as they stand, and every script that the pages name is there."""
 
 import re
 
@@ -11,3 +11,13 @@ def test_the_examples_of_the_models_page(repository, tmp_path, monkeypatch):
     for block in blocks:
         exec(compile(block, "docs/models.md", "exec"), names)
     assert names["clips"].shape == (2, 4, 64, 64)
+
+
+def test_every_script_that_the_pages_name_is_there(repository):
+    named, missing = 0, []
+    for page in [*repository.glob("*.md"), *repository.glob("docs/*.md")]:
+        for script in re.findall(r"\b(?:bash|sh|python) ([\w/.-]+\.(?:sh|py))\b", page.read_text()):
+            named += 1
+            if not (repository / script).is_file():
+                missing.append(f"{page.name}: {script}")
+    assert named > 80 and not missing
