@@ -10,7 +10,7 @@ import numpy as np
 from augment.quality import vae_seq
 from augment.quality.latent_store import open_store
 from augment.quality.latents import LatentSettings
-from ctrlgenaug import steps
+from ctrlgenaug import model_steps, steps
 from ctrlgenaug.arguments import positive_int, seed_number
 
 EXAMPLE = """python VAE-Seq.py --vae_path sequence_model_MosMed/MosMed-vae-pretrained \\
@@ -49,6 +49,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--batch_size", type=positive_int, default=4, help="clips at once on a GPU (default: %(default)s)"
     )
+    model_steps.add_options(parser)
     parser.add_argument("--no_cache", action="store_true", help="keep no latents")
     parser.add_argument(
         "--output_dir", help="where scores and latents go (default: the synthetic folder, as published)"
@@ -60,15 +61,15 @@ def main() -> int:
     options = parse_arguments()
     folder = Path(options.synthetic_dir)
     output = Path(options.output_dir or folder)
-    videos = vae_seq.list_videos(folder)
+    videos, workers = vae_seq.list_videos(folder), model_steps.chosen(options)
     store = open_store(
         options.vae_path,
         None if options.no_cache else output,
         LatentSettings(options.pixel_range, options.posterior, options.seed),
-        device=options.device,
+        device=workers.own_device,
         batch_size=options.batch_size,
     )
-    outcome = vae_seq.score_videos(store, videos)
+    outcome = vae_seq.score_videos(store, videos, workers)
     if outcome.results:
         vae_seq.write_results(output, outcome.results)
         mean = np.mean(list(outcome.results.values()))

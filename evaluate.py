@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ctrlgenaug import datasets, steps
+from ctrlgenaug import datasets, model_steps, steps
 from ctrlgenaug.arguments import fraction, positive_int, seed_number
 
 EXAMPLE = """python evaluate.py --real MosMedData --synthetic MosMed_filtered \\
@@ -96,6 +96,7 @@ def parse_arguments() -> argparse.Namespace:
         help="keeps the VAE's latents in .latents there (default: beside the clips, if writable)",
     )
     running.add_argument("--device", default="auto", help="cpu, cuda:N or auto (default: auto)")
+    model_steps.add_options(running)
     running.add_argument(
         "--batch_size", type=positive_int, default=8, help="clips at once (default: %(default)s)"
     )
@@ -108,7 +109,7 @@ def main() -> int:
     from augment.quality.evaluation import evaluate_folders, settings_from, write
     from augment.quality.evaluation_report import headline
 
-    result = evaluate_folders(*settings_from(options))
+    result = evaluate_folders(*settings_from(options), model_steps.chosen(options))
     output = Path(options.output).with_suffix(".json")
     write(result, output)
     skipped = result.found["failures"] | dict.fromkeys(

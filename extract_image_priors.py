@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from ctrlgenaug import datasets, steps
+from ctrlgenaug import datasets, model_steps, steps
 from ctrlgenaug.arguments import positive_int, whole
 
 EXAMPLE = """python extract_image_priors.py --data_dir MosMedData/MosMed_data \\
@@ -47,6 +47,7 @@ def parse_arguments() -> argparse.Namespace:
         "--batch_size", type=positive_int, default=4, help="frames at once (default: %(default)s)"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda:N or auto (default: auto)")
+    model_steps.add_options(parser)
     parser.add_argument("--verify", action="store_true", help="read and check all priors; make nothing")
     steps.add_batch_options(parser, workers=False)
     return parser.parse_args()
@@ -65,6 +66,7 @@ def main() -> int:
         dtype=options.dtype,
         batch_size=options.batch_size,
         device=options.device,
+        num_workers=options.num_workers,
         first_frames_only=options.first_frames_only,
         split=options.split,
         variants=options.variants,

@@ -8,7 +8,7 @@ import sys
 from augment.generation.arguments import words
 from augment.quality import filter_folder, filter_report
 from augment.quality.filter_levels import LEVELS, FilterSettings
-from ctrlgenaug import datasets, steps
+from ctrlgenaug import datasets, model_steps, steps
 from ctrlgenaug.arguments import (
     fraction,
     picture_side,
@@ -112,6 +112,7 @@ def parse_arguments() -> argparse.Namespace:
     running.add_argument("--link", action="store_true", help="hard links instead of copies")
     running.add_argument("--dry_run", action="store_true", help="print the counts, copy nothing")
     running.add_argument("--device", default="auto", help="cpu, cuda:N or auto (default: auto)")
+    model_steps.add_options(running)
     running.add_argument(
         "--batch_size", type=positive_int, default=8, help="clips at once (default: %(default)s)"
     )

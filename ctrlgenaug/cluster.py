@@ -8,6 +8,7 @@ remain the truth: a cluster that is lost loses nothing that was written.
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -65,7 +66,7 @@ def executor(
     Args:
         factory, arguments, devices, note: see `LocalExecutor`. On a cluster ``devices`` tell the number and the kind
             alone: which GPU it is, is Ray's choice.
-        folders: what every machine of a cluster must see.
+        folders: what every machine of a cluster must see, besides the folder that the command was started in.
 
     Raises:
         UserError: the cluster does not answer, has fewer GPUs than asked for, or a machine of it has another version of
@@ -74,8 +75,23 @@ def executor(
     if _address is None:
         return LocalExecutor(factory, arguments, devices, note)
     ray = connect(_address)
-    _check_nodes(ray, [str(Path(folder).resolve()) for folder in folders])
+    _check_nodes(ray, [os.getcwd(), *(str(Path(folder).resolve()) for folder in folders)])
     return RayExecutor(ray, factory, arguments, devices, note)
+
+
+def places(device: str, num_workers: int | None, most: int) -> list[str]:
+    """A device name for each worker on the cluster: ``num_workers``, else one a GPU, or a processor if there is none.
+
+    Args:
+        device: ``cpu``; ``auto``, for GPUs if the cluster has any; anything else for GPUs.
+        num_workers: how many are asked for, or None.
+        most: how many can be busy at once.
+    """
+    assert _address is not None, "no cluster was chosen"
+    there = connect(_address).cluster_resources()
+    on_gpu = device != "cpu" and (device != "auto" or there.get("GPU", 0) > 0)
+    number = num_workers or int(there.get("GPU" if on_gpu else "CPU", 1))
+    return ["cuda:0" if on_gpu else "cpu"] * max(1, min(most, number))
 
 
 def connect(address: str) -> Any:
@@ -158,9 +174,10 @@ def _check_nodes(ray: Any, folders: Sequence[str]) -> None:
 class _Actor:
     """A worker on a machine of the cluster."""
 
-    def start(self, factory: Factory, device: str, arguments: dict[str, Any]) -> tuple[str, Any]:
-        """Makes the tool: ("ready", None), ("refused", a `UserError`'s parts) or ("unstarted", why)."""
+    def start(self, factory: Factory, device: str, arguments: dict[str, Any], folder: str) -> tuple[str, Any]:
+        """Makes the tool in ``folder``: ("ready", None), ("refused", a `UserError`'s parts) or ("unstarted", why)."""
         try:
+            os.chdir(folder)  # so that relative paths mean what they mean where the command was started
             self.tool = factory(device=device, **arguments)
         except UserError as error:
             return "refused", (error.problem, error.remedy, error.path)
@@ -244,7 +261,7 @@ class RayExecutor:
         self._ready[number], self._busy[number] = False, False
         self._actors[number] = self._ray.remote(_Actor).options(**needs).remote()
         on = "cpu" if device == "cpu" else "cuda:0"  # an actor sees its own GPU alone
-        self._pending[self._actors[number].start.remote(factory, on, arguments)] = number
+        self._pending[self._actors[number].start.remote(factory, on, arguments, os.getcwd())] = number
 
     def _bury(self, number: int, reason: str) -> Finished | None:
         busy, started = self._busy[number], self._ready[number]

@@ -6,8 +6,9 @@ item costs itself alone and is named.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,13 +90,32 @@ class Reports:
     note: Callable[[str], None]
 
 
-def work_through(executor: Executor, items: Sequence[Any], reports: Reports, lease_size: int = 1) -> None:
-    """Has every item worked on once, or reports why not; closes the executor.
+@dataclass(frozen=True)
+class Settled:
+    """What became of an item.
+
+    Attributes:
+        number: of the item.
+        value: what the tool made of it.
+        error: why it is given up, an exception or a line of text; None where it is not.
+        device: of the worker that made the value.
+    """
+
+    number: int
+    value: Any = None
+    error: Any = None
+    device: str = ""
+
+
+def settle(
+    executor: Executor, items: Sequence[Any], note: Callable[[str], None], lease_size: int = 1
+) -> Generator[Settled, None, None]:
+    """Has every item worked on once, or given up; each is told once, as it comes. Closes the executor in the end.
 
     Args:
         executor: its tools take a list of (number, item) and return a `LeaseResult`.
-        items: what there is to do, in this order.
-        reports: who is told.
+        items: what there is to do, lent in this order.
+        note: called with a line worth showing: a lease was halved.
         lease_size: items a worker gets at a time, at first.
 
     Raises:
@@ -113,12 +133,22 @@ def work_through(executor: Executor, items: Sequence[Any], reports: Reports, lea
                 break
             finished = executor.wait()
             if finished is not None:
-                _settle(finished, leases.pop(finished.worker), backlog, executor, sizes, reports)
+                yield from _settle(finished, leases.pop(finished.worker), backlog, executor, sizes, note)
         reasons = "; ".join(dict.fromkeys(executor.reasons)) or "they died"
         for number in [*(number for lease in leases.values() for number in lease), *backlog.drain()]:
-            reports.failed(items[number], f"no worker could be started ({reasons})")
+            yield Settled(number, error=f"no worker could be started ({reasons})")
     finally:
         executor.close()
+
+
+def work_through(executor: Executor, items: Sequence[Any], reports: Reports, lease_size: int = 1) -> None:
+    """`settle`, with everything reported to ``reports``."""
+    with contextlib.closing(settle(executor, items, reports.note, lease_size)) as settled:
+        for one in settled:
+            if one.error is None:
+                reports.done(items[one.number], one.value, one.device)
+            else:
+                reports.failed(items[one.number], one.error)
 
 
 def _settle(
@@ -127,23 +157,23 @@ def _settle(
     backlog: Backlog,
     executor: Executor,
     sizes: list[int],
-    reports: Reports,
-) -> None:
-    """Reports what a lease brought, and puts back what is to be tried again."""
-    worker, items = finished.worker, backlog.items
+    note: Callable[[str], None],
+) -> Iterator[Settled]:
+    """Tells what a lease brought, and puts back what is to be tried again."""
+    worker = finished.worker
     if finished.death and not finished.at_fault:
         backlog.give_back(lease)
         return
     result = LeaseResult(error=finished.death) if finished.death else finished.value
     for number, value in result.done.items():
-        reports.done(items[number], value, executor.devices[worker])
+        yield Settled(number, value, device=executor.devices[worker])
     for number, error in result.refused.items():
-        reports.failed(items[number], error)
+        yield Settled(number, error=error)
     rest = [number for number in lease if number not in result.done and number not in result.refused]
     if result.out_of_memory and len(rest) > 1:
         sizes[worker] = max(1, len(rest) // 2)
-        reports.note(f"{executor.devices[worker]} is out of memory: going on with batches of {sizes[worker]}")
+        note(f"{executor.devices[worker]} is out of memory: going on with batches of {sizes[worker]}")
         backlog.give_back(rest)
         return
     for number in backlog.failed(rest):
-        reports.failed(items[number], f"{result.error} (tried {MOST_ATTEMPTS} times)")
+        yield Settled(number, error=f"{result.error} (tried {MOST_ATTEMPTS} times)")

@@ -11,6 +11,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NoReturn
 
 from ctrlgenaug import cluster
@@ -125,6 +126,7 @@ def for_each_case(
     description: str = "",
     unit: str = "case",
     on_result: Callable[[Any], None] | None = None,
+    folders: Sequence[str | Path] = (),
 ) -> Outcome:
     """Runs ``worker(*arguments[i])`` for every case, with a progress bar; a failed case is reported and skipped.
 
@@ -137,11 +139,12 @@ def for_each_case(
         description: the progress bar's title.
         unit: what a case is called in the progress bar.
         on_result: called in this process with each return value as it comes, e.g. to note it for resuming.
+        folders: what is read and written, which every machine of a cluster must see.
 
     A worker that dies costs its own case alone, if that kills it a second time.
 
     Raises:
-        UserError: with ``strict``, the first failure.
+        UserError: with ``strict``, the first failure; a machine of the cluster that does not see a folder.
         OSError: a full disk, always: no later case could be written either.
     """
     outcome = Outcome()
@@ -182,7 +185,7 @@ def for_each_case(
             reports = Reports(
                 lambda job, value, _: done(job[0], value), lambda job, error: failed(job[0], error), note
             )
-            executor = cluster.executor(_CaseTool, {"worker": worker}, devices, note)
+            executor = cluster.executor(_CaseTool, {"worker": worker}, devices, note, folders)
             work_through(executor, list(jobs.items()), reports)
     outcome.results = {case: outcome.results[case] for case in jobs if case in outcome.results}
     return outcome
@@ -205,11 +208,11 @@ class _CaseTool:
             try:
                 result.done[number] = self.worker(*args)
             except Exception as error:
-                result.refused[number] = _portable(error)
+                result.refused[number] = portable(error)
         return result
 
 
-def _portable(error: Exception) -> Exception | str:
+def portable(error: Exception) -> Exception | str:
     """An error as another process can have it: one of ours as it is, a full disk as such, any other as a line."""
     if isinstance(error, UserError):
         return error

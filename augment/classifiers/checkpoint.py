@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,46 @@ def score_and_features(
     return logits, seen
 
 
+@dataclass
+class Scorer:
+    """A classifier from a file, as a function from clips to logits; it travels to other processes unloaded.
+
+    Attributes:
+        path, name, num_classes, input_size: see `load`.
+        device: where it runs.
+        batch_size: clips at once.
+    """
+
+    path: Path
+    name: str | None = None
+    num_classes: int | None = None
+    input_size: int | None = None
+    device: str = "cpu"
+    batch_size: int = 8
+
+    def __call__(self, clips: Iterable[np.ndarray]) -> np.ndarray:
+        return score(self.model(), clips, self.device, self.batch_size)
+
+    def model(self) -> Classifier:
+        """The network, loaded at the first call."""
+        if "_model" not in vars(self):
+            self._model, _ = load(
+                self.path,
+                self.device,
+                name=self.name,
+                num_classes=self.num_classes,
+                input_size=self.input_size,
+            )
+        return self._model
+
+    def on(self, device: str) -> Scorer:
+        """This one, if it is on ``device``; else one that loads the classifier there."""
+        return self if device == self.device else replace(self, device=device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_model"}
+
+
 def scorer(
     path: str | Path,
     *,
@@ -183,10 +224,11 @@ def scorer(
     input_size: int | None = None,
     device: str = "cpu",
     batch_size: int = 8,
-) -> Callable[[Iterable[np.ndarray]], np.ndarray]:
+) -> Scorer:
     """A loaded classifier as one function from clips (F, H, W) uint8 to logits (N, num_classes); see `load`."""
-    model, _ = load(path, device, name=name, num_classes=num_classes, input_size=input_size)
-    return lambda clips: score(model, clips, device, batch_size)
+    found = Scorer(Path(path), name, num_classes, input_size, device, batch_size)
+    found.model()
+    return found
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -101,6 +101,7 @@ def export(request: Export, spec: DatasetSpec, home: Path) -> steps.Outcome:
             strict=request.strict,
             description=f"exporting {request.format}",
             unit="clip",
+            folders=[request.source, request.target],
         )
         outcome.failures |= {
             name: f"it is not named like a clip of {spec.data_name}" for name in found.foreign

@@ -161,8 +161,9 @@ def _with_text(request: Request, spec: DatasetSpec) -> tuple[str, ...]:
 
 def _places(request: Request, model: ModelFolder, samples: int) -> list[str]:
     """A device name for each worker process."""
-    if (address := cluster.chosen()) is not None:
-        return _cluster_places(request, samples, address)
+    if cluster.chosen() is not None:
+        kind = request.devices[0] if request.devices else "auto"
+        return cluster.places(kind, request.num_workers, samples)
     devices = list(request.devices)
     if not devices:
         import torch  # takes seconds, and only this question needs it
@@ -180,14 +181,6 @@ def _places(request: Request, model: ModelFolder, samples: int) -> list[str]:
         for device in devices:
             places += [device] * (1 if device != "cpu" else _cpu_workers(model.weight_bytes()))
     return places[: max(1, samples)]
-
-
-def _cluster_places(request: Request, samples: int, address: str) -> list[str]:
-    """A device name for each worker on a cluster: its GPUs, else its processors, or as many as are asked for."""
-    there = cluster.connect(address).cluster_resources()
-    kind = request.devices[0] if request.devices else ("cuda:0" if there.get("GPU") else "cpu")
-    number = request.num_workers or int(there.get("CPU" if kind == "cpu" else "GPU", 1))
-    return [kind] * max(1, min(samples, number))
 
 
 def _cpu_workers(weight_bytes: int) -> int:

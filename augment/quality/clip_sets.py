@@ -7,9 +7,10 @@ they use; those whose needs are not met are left out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ from augment.quality.reading import ahead
 from augment.quality.vae_seq import vae_seq
 from ctrlgenaug.conditions.motion_field import motion_field
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.model_steps import Workers
 from ctrlgenaug.progress import progress
 from ctrlgenaug.video import read_video
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from augment.quality.instruments import Instruments
 
 SETS = ("synthetic", "real", "test")
+Answer = tuple[dict[str, np.ndarray], dict[str, str]]  # features by name, and `Instruments.labels`
 
 
 @dataclass
@@ -241,58 +244,119 @@ class View:
         return self.clips.features[feature][self.positions]
 
 
+class _Features:
+    """Answers an item with its features, by name, each with a first axis of 1, and what they were computed with.
+
+    The answer for one that cannot be read, or that has another frame size than most, is a `UserError`.
+
+    Args:
+        device: where the networks run.
+        group: the set that the items are of.
+        wanted: names of features.
+        instruments: networks and functions.
+        batch_size: clips at once.
+        size: (H, W) of most frames; None: of most in the first batch with a readable clip.
+    """
+
+    def __init__(
+        self,
+        device: str,
+        group: str,
+        wanted: Sequence[str],
+        instruments: Instruments,
+        batch_size: int,
+        size: tuple[int, ...] | None = None,
+    ) -> None:
+        self.group, self.instruments, self.size = group, instruments.on(device), size
+        self.features = [FEATURES[name] for name in wanted]
+        self.batch_size = batch_size
+
+    def __call__(self, items: Sequence[Item]) -> Iterator[Answer | UserError]:
+        chunks = _chunks(items, self.batch_size)
+        for chunk, decoded in zip(chunks, ahead(_decode, chunks), strict=True):
+            self.size = self.size or _usual_size(decoded)
+            checked = [self._checked(frames) for frames in decoded]
+            good = [pair for pair in zip(chunk, checked, strict=True) if not isinstance(pair[1], UserError)]
+            answers = iter(self._compute(good))  # type: ignore[arg-type]
+            for frames in checked:
+                yield frames if isinstance(frames, UserError) else next(answers)
+
+    def _checked(self, frames: np.ndarray | UserError) -> np.ndarray | UserError:
+        if isinstance(frames, UserError) or frames.shape[1:] == self.size:
+            return frames
+        shape, usual = (" x ".join(map(str, shape[::-1])) for shape in (frames.shape[1:], self.size or ()))
+        return UserError(f"has frames of {shape}, the others of {usual}")
+
+    def _compute(self, clips: Sequence[tuple[Item, np.ndarray]]) -> list[Answer | UserError]:
+        if not clips:
+            return []
+        batch = Batch(
+            self.group, [item for item, _ in clips], [frames for _, frames in clips], self.instruments
+        )
+        try:
+            found = {item.name: item.compute(batch) for item in self.features}
+        except UserError as error:
+            if len(clips) == 1:
+                return [error]
+            # one clip at a time, so that a bad one costs itself alone
+            return [answer for clip in clips for answer in self._compute([clip])]
+        labels = self.instruments.labels
+        parts = [{name: values[i : i + 1] for name, values in found.items()} for i in range(len(clips))]
+        return [(part, labels) for part in parts]
+
+
 def read_set(
-    name: str, items: Sequence[Item], wanted: Sequence[str], instruments: Instruments, batch_size: int
+    name: str,
+    items: Sequence[Item],
+    wanted: Sequence[str],
+    instruments: Instruments,
+    batch_size: int,
+    workers: Workers | None = None,
 ) -> ClipSet:
     """Decodes every clip once and computes the ``wanted`` features of it.
 
     A clip that cannot be read, or that has another frame size than most, is a failure and is left out.
 
+    Args:
+        name: of the set, one of `SETS`.
+        items: its clips.
+        wanted: names of features; those that are not computed of this set are left out.
+        instruments: networks and functions.
+        batch_size: clips at once.
+        workers: who computes; None: this process.
+
     Raises:
         UserError: not one of the clips is good.
     """
-    features = [FEATURES[key] for key in wanted if name in FEATURES[key].sets]
-    chunks = [items[start : start + batch_size] for start in range(0, len(items), batch_size)]
-    result = ClipSet(name, [])
-    parts: dict[str, list[np.ndarray]] = {item.name: [] for item in features}
-    size: tuple[int, ...] | None = None
-
-    def compute(batch: Batch) -> bool:
-        """Whether all features of the batch could be computed."""
-        try:
-            found = {item.name: item.compute(batch) for item in features}
-        except UserError as error:
-            if len(batch.items) == 1:
-                result.failures[batch.items[0].path.name] = str(error)
-            return False
+    features = [key for key in wanted if name in FEATURES[key].sets]
+    workers, result = workers or Workers(instruments.settings.device), ClipSet(name, [])
+    parts: dict[str, list[np.ndarray]] = {key: [] for key in features}
+    arguments = {"group": name, "wanted": features, "instruments": instruments, "batch_size": batch_size}
+    folders: list[Path] = []
+    if workers.elsewhere:  # where nobody sees the first batch but who has it
+        decoded = map(_decode, _chunks(items, batch_size))
+        arguments["size"] = next((size for size in map(_usual_size, decoded) if size), None)
+        folders = [*instruments.folders(name), *{item.path.parent for item in items}]
+    answers = workers.ask(_Features, arguments, items, batch_size=batch_size, folders=folders)
+    bar = progress(answers, total=len(items), description=name, unit="clip")
+    for item, answer in zip(items, bar, strict=True):
+        if isinstance(answer, UserError):
+            result.failures[item.path.name] = str(answer)
+            continue
+        found, labels = answer
+        instruments.labels.update(labels)
+        result.items.append(item)
         for key, values in found.items():
             parts[key].append(values)
-        result.items.extend(batch.items)
-        return True
-
-    with progress(total=len(items), description=name, unit="clip") as bar:
-        for chunk, decoded in zip(chunks, ahead(_decode, chunks), strict=True):
-            good: list[tuple[Item, np.ndarray]] = []
-            for item, frames in zip(chunk, decoded, strict=True):
-                if isinstance(frames, UserError):
-                    result.failures[item.path.name] = str(frames)
-                    continue
-                size = size or _usual_size(decoded)
-                if frames.shape[1:] != size:
-                    shape, usual = (" x ".join(map(str, shape[::-1])) for shape in (frames.shape[1:], size))
-                    result.failures[item.path.name] = f"has frames of {shape}, the others of {usual}."
-                    continue
-                good.append((item, frames))
-            batch = Batch(name, [item for item, _ in good], [frames for _, frames in good], instruments)
-            if good and not compute(batch):  # one clip at a time, so that a bad one costs itself alone
-                for item, frames in good if len(good) > 1 else ():
-                    compute(Batch(name, [item], [frames], instruments))
-            bar.update(len(chunk))
     if not result.items:
         reason = next(iter(result.failures.values()), "there are none")
         raise UserError(f"none of the {name} clips can be read ({reason.rstrip('.')})", "Check the folder")
     result.features = {key: np.concatenate(values) for key, values in parts.items()}
     return result
+
+
+def _chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
 
 
 def _decode(items: Sequence[Item]) -> list[np.ndarray | UserError]:
@@ -305,6 +369,6 @@ def _decode(items: Sequence[Item]) -> list[np.ndarray | UserError]:
     return found
 
 
-def _usual_size(decoded: Sequence[np.ndarray | UserError]) -> tuple[int, ...]:
+def _usual_size(decoded: Sequence[np.ndarray | UserError]) -> tuple[int, ...] | None:
     sizes = Counter(frames.shape[1:] for frames in decoded if not isinstance(frames, UserError))
-    return sizes.most_common(1)[0][0]
+    return sizes.most_common(1)[0][0] if sizes else None

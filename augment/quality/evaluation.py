@@ -18,10 +18,11 @@ from augment.quality.evaluation_report import markdown
 from augment.quality.instruments import EvaluationSettings, Instruments
 from augment.quality.metrics import METRICS, Run, Selection
 from augment.quality.metrics.copies import draw_closest, draw_distances
+from ctrlgenaug import model_steps
 from ctrlgenaug.datasets import DatasetSpec
-from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import write_text
+from ctrlgenaug.model_steps import Workers
 from ctrlgenaug.plain_data import write_json
 
 FEW = 100  # clips of a set below which figures are hardly more than a direction
@@ -45,8 +46,9 @@ def settings_from(options: argparse.Namespace) -> tuple[DatasetSpec, EvaluationS
         )
     names = {item.name for item in dataclasses.fields(EvaluationSettings)}
     values = {key: value for key, value in vars(options).items() if key in names}
+    device = model_steps.chosen(options).own_device
     several = {key: tuple(values[key]) for key in ("synthetic", "metrics")}
-    return spec, EvaluationSettings(**{**values, **several, "device": pick_device(options.device)})
+    return spec, EvaluationSettings(**{**values, **several, "device": device})
 
 
 def choose_metrics(settings: EvaluationSettings) -> tuple[list[str], list[str]]:
@@ -88,7 +90,9 @@ class Evaluation:
     foreign: list[str] = field(default_factory=list)
 
 
-def evaluate_folders(spec: DatasetSpec, settings: EvaluationSettings) -> Evaluation:
+def evaluate_folders(
+    spec: DatasetSpec, settings: EvaluationSettings, workers: Workers | None = None
+) -> Evaluation:
     """Judges the clips in ``settings.synthetic``; see `evaluate`.
 
     Raises:
@@ -105,13 +109,16 @@ def evaluate_folders(spec: DatasetSpec, settings: EvaluationSettings) -> Evaluat
             test = real_items(spec, home, "test")
     synthetic, foreign = synthetic_items(settings.synthetic, spec, test)
     items = {"synthetic": synthetic, "real": real, "test": test if settings.split == "train" else []}
-    result = evaluate(items, metrics, Instruments(spec, settings, home))
+    result = evaluate(items, metrics, Instruments(spec, settings, home), workers)
     result.foreign = foreign
     return result
 
 
 def evaluate(
-    items: Mapping[str, Sequence[Item]], metrics: Sequence[str], instruments: Instruments
+    items: Mapping[str, Sequence[Item]],
+    metrics: Sequence[str],
+    instruments: Instruments,
+    workers: Workers | None = None,
 ) -> Evaluation:
     """Computes ``metrics``, each clip being decoded once.
 
@@ -119,6 +126,7 @@ def evaluate(
         items: clips by set, see `clip_sets.SETS`; a set may be empty or lacking.
         metrics: names in `METRICS`.
         instruments: with the settings and the data set.
+        workers: who computes the clips' features; None: this process.
 
     Returns:
         plain values for JSON in ``found``: ``counts``, ``tools``, ``metrics`` ({name: {"all": ..., class: ...}}; a
@@ -130,7 +138,7 @@ def evaluate(
     features = [name for name in wanted if not settings.lacking(FEATURES[name].needs)]
     needed = {name for metric in metrics for name in METRICS[metric].sets}
     sets = {
-        name: read_set(name, items[name], features, instruments, settings.batch_size)
+        name: read_set(name, items[name], features, instruments, settings.batch_size, workers)
         for name in SETS
         if name in needed and items.get(name)
     }

@@ -21,11 +21,12 @@ from augment.quality.latent_store import open_store
 from augment.quality.latents import LatentSettings, LatentStore
 from augment.quality.noise_filter import Verdict
 from augment.quality.vae_seq import list_videos
+from ctrlgenaug import model_steps
 from ctrlgenaug.datasets import DatasetSpec
-from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path
 from ctrlgenaug.folders import exclusive, fingerprint
+from ctrlgenaug.model_steps import Workers
 from ctrlgenaug.plain_data import read_json, write_json
 
 REPORT, PLOT, EXAMPLES = "filter_report.json", "inner-video-kmeans-threshold.png", "filter_examples.png"
@@ -40,6 +41,8 @@ def decide(
     *,
     real: Sequence[Item] = (),
     scores_dir: Path | None = None,
+    workers: Workers | None = None,
+    batch_size: int = 8,
 ) -> Filtered:
     """Asks every level about every sample in ``folder``; writes nothing but the latents' cache.
 
@@ -51,6 +54,8 @@ def decide(
         settings: see `FilterSettings`.
         real: the training clips; needed by the level copies.
         scores_dir: where VAE-Seq's results are; None: in ``folder``.
+        workers: who asks VAE and classifier; None: this process, on the store's device.
+        batch_size: clips that go through the classifier together.
 
     Raises:
         UserError: no clips, no clip of this data set, or a level lacks what it needs.
@@ -71,7 +76,10 @@ def decide(
     if not result.verdicts:
         raise UserError(f"holds no clip named like {spec.data_name}'s", "Check --data_name", folder)
     result.verdicts.sort(key=lambda verdict: (verdict.sample.clip, verdict.sample.cls, verdict.sample.seed))
-    evidence = Evidence(folder, spec, result.verdicts, settings, store, score_clips, real, scores_dir)
+    workers = workers or Workers(store.device)
+    evidence = Evidence(
+        folder, spec, result.verdicts, settings, store, workers, batch_size, score_clips, real, scores_dir
+    )
     for name in asked:
         result.warnings += LEVELS[name].judge(evidence)
     result.thresholds = evidence.thresholds
@@ -96,9 +104,9 @@ def filter_clips(options: argparse.Namespace, settings: FilterSettings) -> tuple
     spec = data_set_of(options, [folder], meta)
     latents = LatentSettings(options.pixel_range, options.posterior, options.seed)
     scores_dir = Path(options.scores_dir) if options.scores_dir else folder
-    store = open_store(
-        options.vae_path, scores_dir, latents, device=options.device, batch_size=options.batch_size
-    )
+    workers = model_steps.chosen(options)
+    device, batch_size = workers.own_device, options.batch_size
+    store = open_store(options.vae_path, scores_dir, latents, device=device, batch_size=batch_size)
     score_clips = None
     if "semantic" in settings.levels:
         if options.classifier_checkpoint is None:
@@ -108,11 +116,21 @@ def filter_clips(options: argparse.Namespace, settings: FilterSettings) -> tuple
             name=options.classifier,
             num_classes=len(spec.classes),
             input_size=options.input_size,
-            device=pick_device(options.device),
-            batch_size=options.batch_size,
+            device=device,
+            batch_size=batch_size,
         )
     real = real_items(spec, spec.home_in(options.real), "train") if options.real else []
-    result = decide(folder, spec, store, score_clips, settings, real=real, scores_dir=scores_dir)
+    result = decide(
+        folder,
+        spec,
+        store,
+        score_clips,
+        settings,
+        real=real,
+        scores_dir=scores_dir,
+        workers=workers,
+        batch_size=batch_size,
+    )
     if not options.dry_run:
         provenance = {
             "synthetic_dir": str(folder),

@@ -6,22 +6,26 @@ and the record know its reasons.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from augment.classifiers.checkpoint import Scorer
 from augment.classifiers.clip_items import Item
 from augment.classifiers.clips import fit_length
 from augment.quality import noise_filter, similarity
 from augment.quality.latents import LatentStore
 from augment.quality.noise_filter import Thresholds, Verdict
 from augment.quality.reading import ahead
-from augment.quality.vae_seq import RESULTS, vae_seq
+from augment.quality.vae_seq import RESULTS, ask_scores
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.model_steps import Opener, Workers
 from ctrlgenaug.plain_data import read_json
 from ctrlgenaug.progress import progress
 from ctrlgenaug.video import read_video
@@ -79,6 +83,8 @@ class Evidence:
         verdicts: of every sample, in order of clip, class and seed; levels set their ``reason``.
         settings: see `FilterSettings`.
         store: latents, with the settings that VAE-Seq used.
+        workers: who asks VAE and classifier.
+        batch_size: clips that go through the classifier together.
         score_clips: the classifier; None without it.
         real: the training clips; none without them.
         scores_dir: where VAE-Seq's results are.
@@ -90,6 +96,8 @@ class Evidence:
     verdicts: list[Verdict]
     settings: FilterSettings
     store: LatentStore
+    workers: Workers
+    batch_size: int = 8
     score_clips: ScoreClips | None = None
     real: Sequence[Item] = ()
     scores_dir: Path | None = None
@@ -104,22 +112,38 @@ class Evidence:
         """A sample's file."""
         return self.folder / verdict.sample.file_name
 
-    def frames(self, verdicts: Sequence[Verdict], title: str) -> Iterator[tuple[Verdict, np.ndarray]]:
-        """The samples that can be read, with their frames (F, H, W) uint8; the others are dropped as unreadable."""
-        decoded = ahead(_decode, [self.path(verdict) for verdict in verdicts], depth=8)
-        bar = progress(decoded, total=len(verdicts), description=title, unit="clip")
-        for verdict, frames in zip(verdicts, bar, strict=True):
-            if frames is None:
-                verdict.reason = noise_filter.UNREADABLE
-            else:
-                yield verdict, frames
+    def ask(
+        self,
+        opener: Opener,
+        paths: Sequence[Path],
+        title: str,
+        store: LatentStore | None = None,
+        **arguments: Any,
+    ) -> Iterator[Any]:
+        """An answer for each clip, from whoever works; a `UserError` for one that cannot be read.
+
+        Args:
+            opener: see `Workers.ask`.
+            paths: the clips.
+            title: of the progress bar.
+            store: of their latents, if it is asked.
+            arguments: of ``opener``.
+        """
+        size, folders = self.batch_size, [path.parent for path in paths[:1]]
+        if store is not None:
+            arguments["store"], size = store, store.most_at_once
+            folders += store.folders() if self.workers.elsewhere else []
+        if isinstance(self.score_clips, Scorer):
+            folders.append(self.score_clips.path.parent)
+        answers = self.workers.ask(opener, arguments, paths, batch_size=size, folders=folders)
+        yield from progress(answers, total=len(paths), description=title, unit="clip")
 
 
-def _decode(path: Path) -> np.ndarray | None:
+def _decode(path: Path) -> np.ndarray | UserError:
     try:
         return read_video(path)
-    except UserError:
-        return None
+    except UserError as error:
+        return error
 
 
 @dataclass(frozen=True)
@@ -157,27 +181,41 @@ def reasons() -> dict[str, str]:
 # --- semantic ---------------------------------------------------------------------------------------------------
 
 
+class _Logits:
+    """Answers a clip with the classifier's logits, (classes,)."""
+
+    def __init__(self, device: str, score_clips: ScoreClips, batch_size: int) -> None:
+        self.score = score_clips.on(device) if isinstance(score_clips, Scorer) else score_clips
+        self.batch_size = batch_size
+
+    def __call__(self, paths: Sequence[Path]) -> Iterator[np.ndarray | UserError]:
+        # by place, not by what can be read, so that the same clips stay together whoever asks
+        batches = [paths[start : start + self.batch_size] for start in range(0, len(paths), self.batch_size)]
+        for decoded in ahead(lambda batch: [_decode(path) for path in batch], batches):
+            clips = [frames for frames in decoded if not isinstance(frames, UserError)]
+            logits = iter(np.asarray(self.score(clips)) if clips else ())
+            for frames in decoded:
+                yield frames if isinstance(frames, UserError) else next(logits)
+
+
 def _semantic(evidence: Evidence) -> list[str]:
     if evidence.score_clips is None:
         raise UserError("the semantic level needs a classifier", "Give --classifier_checkpoint")
-    readable: list[Verdict] = []
-
-    def clips() -> Iterator[np.ndarray]:
-        for verdict, frames in evidence.frames(evidence.verdicts, "classifier"):
-            readable.append(verdict)
-            yield frames
-
-    logits = np.asarray(evidence.score_clips(clips()))
-    spec = evidence.spec
-    if readable and logits.shape != (len(readable), len(spec.classes)):
-        raise UserError(
-            f"the classifier gives {logits.shape[-1]} classes, {spec.data_name} has {len(spec.classes)}",
-            "Check --classifier_checkpoint and --data_name",
-        )
-    labels = [spec.class_id(verdict.sample.cls) for verdict in readable]
-    if readable:
-        for verdict, loss in zip(readable, noise_filter.cross_entropy(logits, labels), strict=True):
-            verdict.loss = float(loss)
+    paths, spec = [evidence.path(verdict) for verdict in evidence.verdicts], evidence.spec
+    answers = evidence.ask(
+        _Logits, paths, "classifier", score_clips=evidence.score_clips, batch_size=evidence.batch_size
+    )
+    for verdict, logits in zip(evidence.verdicts, answers, strict=True):
+        if isinstance(logits, UserError):
+            verdict.reason = noise_filter.UNREADABLE
+            continue
+        if logits.shape != (len(spec.classes),):
+            raise UserError(
+                f"the classifier gives {logits.shape[-1]} classes, {spec.data_name} has {len(spec.classes)}",
+                "Check --classifier_checkpoint and --data_name",
+            )
+        label = spec.class_id(verdict.sample.cls)
+        verdict.loss = float(noise_filter.cross_entropy(logits[None], [label])[0])
     return noise_filter.semantic_level(evidence.verdicts, evidence.settings.alpha)
 
 
@@ -217,11 +255,11 @@ def _add_scores(evidence: Evidence) -> tuple[list[str], list[Verdict]]:
             verdict.vae_seq = float(score)
     missing = [v for v in evidence.verdicts if v.vae_seq is None and v.reason != noise_filter.UNREADABLE]
     videos = [evidence.path(verdict) for verdict in missing]
-    for verdict, (_, latents) in zip(missing, evidence.store.stream(videos), strict=True):
-        if isinstance(latents, UserError):
+    for verdict, score in zip(missing, ask_scores(evidence.store, videos, evidence.workers), strict=True):
+        if isinstance(score, UserError):
             verdict.reason = verdict.reason or noise_filter.UNREADABLE
         else:
-            verdict.vae_seq = vae_seq(latents)
+            verdict.vae_seq = score
     place = {name: number for number, name in enumerate(found)}
     ordered = sorted(evidence.verdicts, key=lambda verdict: place.get(verdict.sample.file_name, len(place)))
     said = f"{len(missing)} samples are not in {path.name}: their scores were computed now (or could not be)"
@@ -244,16 +282,26 @@ register(
 # --- sequential, between clips ----------------------------------------------------------------------------------
 
 
+class _Latents:
+    """Answers a clip with its latents, (F, C, h, w) float16."""
+
+    def __init__(self, device: str, store: LatentStore) -> None:
+        self.store = store.on(device)
+
+    def __call__(self, paths: Sequence[Path]) -> Iterator[np.ndarray | UserError]:
+        return (latents for _, latents in self.store.stream(paths))
+
+
 def _between(evidence: Evidence) -> list[str]:
-    asked = len(evidence.standing)
-    with progress(total=asked, description="similarity", unit="clip") as bar:
+    groups = noise_filter.group_by_clip(evidence.standing).values()
+    paths = [evidence.path(verdict) for group in groups for verdict in group]
+    answers = evidence.ask(_Latents, paths, "similarity", evidence.store)
 
-        def latents_of(group: Sequence[Verdict]) -> Iterator[np.ndarray | None]:
-            for _, item in evidence.store.stream([evidence.path(verdict) for verdict in group]):
-                bar.update()
-                yield None if isinstance(item, UserError) else item
+    def latents_of(group: Sequence[Verdict]) -> Iterator[np.ndarray | None]:
+        for latents in itertools.islice(answers, len(group)):
+            yield None if isinstance(latents, UserError) else latents
 
-        noise_filter.between_level(evidence.verdicts, latents_of, evidence.settings.inter_threshold)
+    noise_filter.between_level(evidence.verdicts, latents_of, evidence.settings.inter_threshold)
     return []
 
 
@@ -270,9 +318,9 @@ def _copies(evidence: Evidence) -> list[str]:
         raise UserError("the level copies needs the training clips", "Give --real")
     paths = [item.path for item in evidence.real]
     real_store = evidence.store.for_folder(paths[0].parent)
-    real_good, real = _described(paths, real_store, evidence.spec, "training clips")
+    real_good, real = _described(evidence, paths, real_store, "training clips")
     judged = evidence.standing
-    good, made = _described([evidence.path(v) for v in judged], evidence.store, evidence.spec, "copies")
+    good, made = _described(evidence, [evidence.path(v) for v in judged], evidence.store, "copies")
     for index, verdict in enumerate(judged):
         if index not in good:
             verdict.reason = noise_filter.UNREADABLE
@@ -291,19 +339,34 @@ def _copies(evidence: Evidence) -> list[str]:
     return []
 
 
+class _Descriptions:
+    """Answers a clip with its thumbnail and its latents, both of ``length`` frames."""
+
+    def __init__(self, device: str, store: LatentStore, length: int) -> None:
+        self.store, self.length = store.on(device), length
+
+    def __call__(self, paths: Sequence[Path]) -> Iterator[tuple[np.ndarray, np.ndarray] | UserError]:
+        for path, frames in zip(paths, ahead(_decode, paths, depth=8), strict=True):
+            found = frames
+            if not isinstance(frames, UserError):
+                found = self.store.of_clips([path], [frames])[0]
+            if isinstance(frames, UserError) or isinstance(found, UserError):
+                yield found  # type: ignore[misc]
+                continue
+            yield fit_length(similarity.thumbnail(frames), self.length), fit_length(found, self.length)
+
+
 def _described(
-    paths: Sequence[Path], store: LatentStore, spec: DatasetSpec, title: str
+    evidence: Evidence, paths: Sequence[Path], store: LatentStore, title: str
 ) -> tuple[list[int], dict[str, np.ndarray]]:
     """Positions of the clips that can be read; their thumbnails (``pixel``) and latents (``latent``), of one length."""
     good, thumbnails, latents = [], [], []
-    bar = progress(ahead(_decode, paths, depth=8), total=len(paths), description=title, unit="clip")
-    for index, frames in enumerate(bar):
-        found = None if frames is None else store.of_clips([paths[index]], [frames])[0]
-        if frames is None or found is None or isinstance(found, UserError):
-            continue
-        good.append(index)
-        thumbnails.append(fit_length(similarity.thumbnail(frames), spec.required_clip_num))
-        latents.append(fit_length(found, spec.required_clip_num))
+    answers = evidence.ask(_Descriptions, paths, title, store, length=evidence.spec.required_clip_num)
+    for index, answer in enumerate(answers):
+        if not isinstance(answer, UserError):
+            good.append(index)
+            thumbnails.append(answer[0])
+            latents.append(answer[1])
     if not good:
         return [], {"pixel": np.zeros((0, 1, 1)), "latent": np.zeros((0, 1, 1))}
     return good, {"pixel": np.stack(thumbnails), "latent": np.stack(latents)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -108,6 +108,27 @@ class Instruments:
     home: Path | None = None
     labels: dict[str, str] = field(default_factory=dict)
     _stores: dict[Path | None, LatentStore] = field(default_factory=dict)
+
+    def on(self, device: str) -> Instruments:
+        """These, if they are on ``device``; else ones that are opened there."""
+        if device == self.settings.device:
+            return self
+        return Instruments(self.spec, replace(self.settings, device=device), self.home)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """They travel to other processes unopened."""
+        return Instruments, (self.spec, self.settings, self.home)
+
+    def folders(self, group: str) -> list[Path]:
+        """What another process needs to see to compute the features of a set."""
+        s = self.settings
+        files = (s.classifier, s.i3d_weights, s.inception_weights, s.radimagenet_weights, s.amt_weights)
+        found = [Path(file).parent for file in files if file]
+        return [
+            *found,
+            *([self.home] if self.home else []),
+            *(self.latent_store(group).folders() if s.vae_path else []),
+        ]
 
     @cached_property
     def _loaded(self) -> tuple[Any, dict[str, Any]]:

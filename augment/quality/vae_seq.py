@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from augment.generation.plan import parse_file_name
 from augment.quality.latents import LatentStore, frame_directions
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path, write_text
+from ctrlgenaug.model_steps import Workers
 from ctrlgenaug.plain_data import write_json
 from ctrlgenaug.progress import progress, say
 from ctrlgenaug.steps import Outcome
@@ -35,14 +36,50 @@ def vae_seq(latents: np.ndarray) -> float | None:
     return round(100 * float((frames[1:] * frames[:-1]).sum(1, dtype=np.float64).mean()), 2)
 
 
-def score_videos(store: LatentStore, videos: Sequence[Path]) -> Outcome:
-    """VAE-Seq of each video (``results``, by file name); unreadable ones and single frames are ``failures``."""
+class Scores:
+    """Answers a video with its VAE-Seq (None for a single frame) and how many clips were encoded for it."""
+
+    def __init__(self, device: str, store: LatentStore) -> None:
+        self.store = store.on(device)
+
+    def __call__(self, videos: Sequence[Path]) -> Iterator[tuple[float | None, int] | UserError]:
+        before = self.store.computed
+        for _, latents in self.store.stream(videos):
+            encoded, before = self.store.computed - before, self.store.computed
+            yield latents if isinstance(latents, UserError) else (vae_seq(latents), encoded)
+
+
+def ask_scores(
+    store: LatentStore, videos: Sequence[Path], workers: Workers
+) -> Iterator[float | None | UserError]:
+    """VAE-Seq of each video in order, None for a single frame, or why there is none; ``store.computed`` counts on."""
+    folders = [*store.folders(), *{video.parent for video in videos}]
+    counted = not workers.elsewhere  # by the store itself
+    for answer in workers.ask(
+        Scores, {"store": store}, videos, batch_size=store.most_at_once, folders=folders
+    ):
+        if isinstance(answer, UserError):
+            yield answer
+            continue
+        score, encoded = answer
+        store.computed += 0 if counted else encoded
+        yield score
+
+
+def score_videos(store: LatentStore, videos: Sequence[Path], workers: Workers | None = None) -> Outcome:
+    """VAE-Seq of each video (``results``, by file name); unreadable ones and single frames are ``failures``.
+
+    Args:
+        store: the latents; without ``workers`` they are computed in this process.
+        videos: the clips.
+        workers: who encodes.
+    """
     outcome = Outcome()
+    answers = ask_scores(store, videos, workers or Workers(store.device))
     with progress(total=len(videos), description="VAE-Seq", unit="clip") as bar:
-        for path, latents in store.stream(videos):
-            score = None if isinstance(latents, UserError) else vae_seq(latents)
-            if score is None:
-                reason = str(latents) if isinstance(latents, UserError) else "a single frame has no score."
+        for path, score in zip(videos, answers, strict=True):
+            if score is None or isinstance(score, UserError):
+                reason = str(score) if isinstance(score, UserError) else "a single frame has no score."
                 outcome.failures[path.name] = reason
                 say(f"skipped {path.name}: {reason}")
             else:

@@ -16,7 +16,7 @@ from ctrlgenaug.checking.findings import ERROR, NOTE, WARNING, StageCheck
 from ctrlgenaug.checking.measures import Measure
 from ctrlgenaug.datasets import SPLITS, DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.preprocessing.batch import Case
+from ctrlgenaug.preprocessing.batch import Case, source_folder
 from ctrlgenaug.preprocessing.clips import read_cases
 from ctrlgenaug.preprocessing.own.cases import find_cases
 from ctrlgenaug.preprocessing.raw_files import is_litter
@@ -83,6 +83,7 @@ def _measured(
         [arguments(case, case.name in drawn) for case in cases],
         num_workers=question.num_workers,
         description=f"checking {stage.name}",
+        folders=source_folder(cases),
     )
     for name, reason in outcome.failures.items():
         stage.add(ERROR, f"cannot be used: {reason}", [name])
@@ -241,6 +242,7 @@ def check_frames(question: Question) -> StageCheck:
                 [(case.sources, False) for case in cases],
                 num_workers=question.num_workers,
                 description="checking sampled frames",
+                folders=[folder],
             )
             for name, reason in outcome.failures.items():
                 stage.add(ERROR, f"cannot be used: {reason}", [f"{folder.name}/{name}"])
@@ -315,7 +317,7 @@ def check_priors(question: Question) -> StageCheck:
     stage.add_if(ERROR, "{n} clips' first frames have no prior", sorted(needed - there))
     outcome = steps.for_each_case(
         measures.prior_of, sorted(there), [(folder / f"{name}.npy",) for name in sorted(there)],
-        num_workers=question.num_workers, description="checking priors", unit="prior",
+        num_workers=question.num_workers, description="checking priors", unit="prior", folders=[folder],
     )  # fmt: skip
     for name, reason in outcome.failures.items():
         stage.add(ERROR, f"cannot be used: {reason}", [name])
@@ -346,7 +348,7 @@ def check_motion(question: Question) -> StageCheck:
     whole = {name: pair for name, pair in paths.items() if all(path.is_file() for path in pair)}
     outcome = steps.for_each_case(
         measures.motion_of, list(whole), list(whole.values()),
-        num_workers=question.num_workers, description="checking motion", unit="clip",
+        num_workers=question.num_workers, description="checking motion", unit="clip", folders=[question.home],
     )  # fmt: skip
     for name, reason in outcome.failures.items():
         stage.add(ERROR, f"cannot be used: {reason}", [name])

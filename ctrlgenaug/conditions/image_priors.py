@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,16 +25,17 @@ from ctrlgenaug.conditions.variants import (
     vary,
 )
 from ctrlgenaug.datasets import DatasetSpec
-from ctrlgenaug.devices import pick_device
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import fingerprint, verified
 from ctrlgenaug.folders import claim_folder, exclusive
+from ctrlgenaug.model_steps import Workers
 from ctrlgenaug.plain_data import load_npy, read_json, save_npy
 from ctrlgenaug.preprocessing import ledger
 from ctrlgenaug.preprocessing.png import read_png
 from ctrlgenaug.processes import default_workers
 from ctrlgenaug.progress import progress, say
 
+BATCHES_A_LEASE = 4  # so that reading and writing go on beside the encoder on a worker too
 REMEDY = "Delete it and run extract_image_priors.py again"
 
 
@@ -45,6 +48,7 @@ class Settings:
         dtype: stored precision, ``float32`` or ``float16``; the encoder computes in float32.
         batch_size: frames at once.
         device: ``auto``, ``cpu`` or ``cuda:N``.
+        num_workers: who encode, see `ctrlgenaug.model_steps.Workers`.
         first_frames_only: only the clips' first frames, enough to train the sequence model and to generate.
         split: ``train``, ``test`` or ``both``.
         variants: of each training frame, further priors of so many variants (`ctrlgenaug.conditions.variants`).
@@ -54,6 +58,7 @@ class Settings:
     dtype: str = "float32"
     batch_size: int = 4
     device: str = "auto"
+    num_workers: int | None = None
     first_frames_only: bool = False
     split: str = "both"
     variants: int = 0
@@ -64,6 +69,11 @@ class Settings:
             raise UserError(problem, "Give one of them")
         if self.batch_size < 1:
             raise UserError(f"--batch_size {self.batch_size} is not a number of frames", "Give 1 or more")
+
+    @property
+    def workers(self) -> Workers:
+        """Who encodes."""
+        return Workers(self.device, self.num_workers)
 
 
 def wanted_frames(data_dir: Path, spec: DatasetSpec, settings: Settings) -> dict[str, Path]:
@@ -158,7 +168,6 @@ def extract_priors(
     frames = wanted_frames(data_dir, spec, settings)
     targets = {name: spec.prior_path(data_dir.parent, name) for name in frames}
     files = weight_files(settings.checkpoint)
-    device = pick_device(settings.device)
     folder = data_dir.parent / spec.priors_dir
     with exclusive(folder):
         if (folder / WEIGHTS_FILE).is_file() and not settings.first_frames_only:
@@ -183,72 +192,92 @@ def extract_priors(
             targets[name].unlink(missing_ok=True)
         outcome = steps.Outcome()
         outcome.counts["kept"] = len(frames) - len(todo)
-        if todo:
-            model = load_encoder(settings.checkpoint).to(device)
-            with progress(total=len(todo), description="image priors", unit="frame") as bar:
-                for name, error in _make(model, device, todo, frames, targets, settings):
-                    bar.update()
-                    if error is None:
-                        made = {targets[name].name: targets[name].stat().st_size}
-                        ledger.record(folder, {"case": name, "made_from": digests[name], "files": made})
-                        outcome.counts["made"] += 1
-                    elif strict:
-                        raise error
-                    else:
-                        outcome.failures[name] = str(error)
-                        say(f"skipped {name}: {error}")
+        answers = settings.workers.ask(
+            PriorMaker,
+            {"settings": settings},
+            [PriorJob(name, frames[name], targets[name]) for name in todo],
+            batch_size=settings.batch_size * BATCHES_A_LEASE,
+            folders=[data_dir, folder, *{file.parent for file in files}],
+        )
+        bar = progress(answers, total=len(todo), description="image priors", unit="frame")
+        for name, answer in zip(todo, bar, strict=True):
+            if isinstance(answer, UserError):
+                if strict:
+                    raise answer
+                outcome.failures[name] = str(answer)
+                say(f"skipped {name}: {answer}")
+                continue
+            made = {targets[name].name: answer}
+            ledger.record(folder, {"case": name, "made_from": digests[name], "files": made})
+            outcome.counts["made"] += 1
     return outcome, folder
 
 
-def _make(
-    model: torch.nn.Module,
-    device: str,
-    names: Sequence[str],
-    frames: dict[str, Path],
-    targets: dict[str, Path],
-    settings: Settings,
-) -> Iterator[tuple[str, UserError | None]]:
-    """Makes the priors of ``names``; yields each name once its file is written, or with what is wrong with its frame.
+class PriorJob(NamedTuple):
+    """A prior that is to be made: its name, the frame's file, its own file."""
+
+    name: str
+    frame: Path
+    target: Path
+
+
+class PriorMaker:
+    """Answers a job with the bytes of the prior once it is written, or with what is wrong with the frame.
 
     Reading and writing go on beside the encoder; at most two batches are in memory.
+
+    Args:
+        device: where the encoder runs.
+        settings: with its weights, the batch size and the stored precision.
     """
-    size = settings.batch_size
-    with ThreadPoolExecutor(default_workers()) as pool:
 
-        def read(start: int) -> list[tuple[str, Future[np.ndarray]]]:
-            return [
-                (name, pool.submit(read_variant, frames[name], name)) for name in names[start : start + size]
-            ]
+    def __init__(self, device: str, settings: Settings) -> None:
+        self.model, self.device = load_encoder(str(settings.checkpoint)).to(device), device
+        self.settings = settings
 
-        def write(name: str, prior: np.ndarray) -> None:
-            prior = prior.astype(settings.dtype)
-            _check_values(prior, targets[name])
-            save_npy(targets[name], prior)
+    def __call__(self, jobs: Sequence[PriorJob]) -> Iterator[int | UserError]:
+        size = self.settings.batch_size
+        with ThreadPoolExecutor(default_workers()) as pool:
 
-        def settle(jobs: list[tuple[str, Future]]) -> Iterator[tuple[str, UserError | None]]:
-            for name, job in jobs:
-                error = job.exception()
-                if error is not None and not isinstance(error, UserError):
-                    raise error  # a full disk stops the step
-                yield name, error
+            def read(start: int) -> dict[PriorJob, Future]:
+                batch = jobs[start : start + size]
+                return {job: pool.submit(read_variant, job.frame, job.name) for job in batch}
 
-        reading, writing = read(0), list[tuple[str, Future]]()
-        for start in range(0, len(names), size):
-            good = [(name, job.result()) for name, job in reading if job.exception() is None]
-            yield from settle([item for item in reading if item[1].exception() is not None])
-            reading = read(start + size)
-            if good:
-                batch = _encode(model, np.stack([frame for _, frame in good]), device)
-                yield from settle(writing)
-                writing = [
-                    (name, pool.submit(write, name, prior))
-                    for (name, _), prior in zip(good, batch, strict=True)
-                ]
-        yield from settle(writing)
+            reading, writing = read(0), dict[PriorJob, Future]()
+            for start in range(0, len(jobs), size):
+                done = reading
+                good = {job: found.result() for job, found in done.items() if found.exception() is None}
+                reading = read(start + size)
+                if good:
+                    batch = _encode(self.model, np.stack(list(good.values())), self.device)
+                    done |= {
+                        job: pool.submit(self._write, job, prior)
+                        for job, prior in zip(good, batch, strict=True)
+                    }
+                yield from map(_settled, writing.values())
+                writing = done
+            yield from map(_settled, writing.values())
+
+    def _write(self, job: PriorJob, prior: np.ndarray) -> int:
+        prior = prior.astype(self.settings.dtype)
+        _check_values(prior, job.target)
+        save_npy(job.target, prior)
+        return job.target.stat().st_size
+
+
+def _settled(job: Future) -> int | UserError:
+    """What a reading that failed or a writing came to; other errors, such as a full disk, stop the step."""
+    error = job.exception()
+    if isinstance(error, UserError):
+        return error
+    return job.result()
 
 
 def _encode(model: torch.nn.Module, frames: np.ndarray, device: str) -> np.ndarray:
-    try:
+    with contextlib.suppress(torch.OutOfMemoryError):
         return encode(model, frames, device)
-    except torch.OutOfMemoryError:
-        raise UserError(f"{len(frames)} frames at once do not fit the GPU", "Lower --batch_size") from None
+    if len(frames) == 1:
+        raise UserError("a single frame does not fit the GPU", "Use --device cpu")
+    middle = len(frames) // 2
+    say(f"note: out of memory: trying {middle} frames at once")
+    return np.concatenate([_encode(model, part, device) for part in (frames[:middle], frames[middle:])])

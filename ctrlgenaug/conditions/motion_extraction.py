@@ -123,6 +123,7 @@ def extract_motion(
             strict=strict,
             description="motion",
             unit="clip",
+            folders=[clip_dir, field_dir, trajectory_dir],
         )
     outcome.counts.update("made" if made else "kept" for made in outcome.results.values())
     return outcome, field_dir, trajectory_dir

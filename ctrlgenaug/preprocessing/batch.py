@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,12 @@ def check_unique(cases: Sequence[Case]) -> None:
         )
 
 
+def source_folder(cases: Iterable[Case]) -> list[Path]:
+    """The folder below which all sources of ``cases`` lie; none for none."""
+    parents = {os.path.abspath(path.parent) for case in cases for path in case.sources}
+    return [Path(os.path.commonpath(parents))] if parents else []
+
+
 def work_through(
     cases: Sequence[Case],
     made_from: Mapping[str, Any],
@@ -137,6 +144,7 @@ def work_through(
             num_workers=num_workers,
             strict=strict,
             description=description,
+            folders=[folder, root, *source_folder(pending)],
         )
     notes.tell(outcome.results.values())
     for case, reason in rejected.items():
