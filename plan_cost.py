@@ -1,4 +1,4 @@
-"""Says what a large synthesis will cost, in hours and gigabytes, from a few clips made beforehand."""
+"""Says what a large synthesis will cost, in hours, disk and memory, from a few clips made beforehand."""
 
 from __future__ import annotations
 

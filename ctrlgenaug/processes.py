@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import multiprocessing
 import os
+import resource
 import signal
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +16,7 @@ from pathlib import Path
 from ctrlgenaug.errors import UserError
 
 LARGEST_POOL = 8  # worker processes by default: beyond it a disk is the limit
+PROCESS_STATUS = Path("/proc/self/status")
 CGROUP_LIMIT = Path("/sys/fs/cgroup/cpu.max")  # "max 100000" or "QUOTA PERIOD", in microseconds
 
 
@@ -45,6 +49,16 @@ def environment_number(name: str, default: int, environment: Mapping[str, str] =
 def default_workers() -> int:
     """How many worker processes or threads a step starts unless told otherwise."""
     return min(LARGEST_POOL, usable_cpus())
+
+
+def peak_memory() -> int:
+    """The most memory that this process has held at once so far, in bytes."""
+    with contextlib.suppress(OSError):
+        # ru_maxrss outlives an exec, so that it would count what the parent held
+        for line in PROCESS_STATUS.read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def start_worker() -> None:

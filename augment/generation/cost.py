@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from augment.generation.synthesis_folder import SynthesisFolder
 from ctrlgenaug.errors import UserError
@@ -24,6 +26,8 @@ class Cost:
         bytes_a_clip: of MP4 and manifest row, the mean of those measured.
         measured: how many clips these figures are from.
         devices: on which.
+        host_bytes: most memory that a worker held; None if no clip tells.
+        gpu_bytes: most that it had in use on its GPU; None if no clip tells.
     """
 
     clips: int
@@ -33,6 +37,8 @@ class Cost:
     bytes_a_clip: float
     measured: int
     devices: tuple[str, ...]
+    host_bytes: int | None = None
+    gpu_bytes: int | None = None
 
     @property
     def hours(self) -> float:
@@ -57,9 +63,20 @@ class Cost:
             f"{self.worker_hours:.0f} hours of one worker, {self.gigabytes:.2f} GB on disk",
             f"measured: {self.measured} clips on {', '.join(self.devices)}, {self.seconds_a_clip:.2f} s and "
             f"{self.bytes_a_clip / 1e3:.0f} kB a clip",
-            "not known: other devices or settings than those measured, loading the model (once a worker), waiting in a "
-            "queue, a shared disk at its limit, clips of other lengths",
+            self._memory(),
+            "not known: other devices, settings or batches than those measured, loading the model (once a worker), "
+            "waiting in a queue, a shared disk at its limit, clips of other lengths; of memory, what CUDA itself takes "
+            "(its context, workspaces, gaps between tensors) and what workers of one machine share",
         ]
+
+    def _memory(self) -> str:
+        if self.host_bytes is None:
+            return "memory: not measured, because an older version made these clips"
+        gpu = "" if self.gpu_bytes is None else f" and {self.gpu_bytes / 1e9:.2f} GB of its GPU"
+        return (
+            f"memory: a worker held up to {self.host_bytes / 1e9:.2f} GB{gpu}; {self.workers} on one machine "
+            f"{self.workers * self.host_bytes / 1e9:.1f} GB"
+        )
 
 
 def estimate(folder: str | Path, clips: int, workers: int) -> Cost:
@@ -93,4 +110,10 @@ def estimate(folder: str | Path, clips: int, workers: int) -> Cost:
         statistics.mean(sizes),
         len(seconds),
         tuple(sorted({str(row.get("device")) for row in rows.values()})),
+        _largest(rows.values(), "host_bytes"),
+        _largest(rows.values(), "gpu_bytes"),
     )
+
+
+def _largest(rows: Iterable[Mapping[str, Any]], key: str) -> int | None:
+    return max((int(row[key]) for row in rows if isinstance(row.get(key), int | float)), default=None)

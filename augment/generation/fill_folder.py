@@ -12,7 +12,7 @@ import numpy as np
 
 from augment.generation.plan import Sample
 from augment.generation.synthesis_folder import Part, SynthesisFolder
-from augment.generation.workers import ClipMaker, Synthesiser
+from augment.generation.workers import ClipMaker, Effort, Synthesiser
 from ctrlgenaug import cluster
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.errors import UserError
@@ -77,9 +77,9 @@ def fill_folder(samples: Sequence[Sample], folder: SynthesisFolder, work: Work) 
 def _synthesise(missing: Sequence[Sample], part: Part, work: Work, outcome: Outcome) -> None:
     with progress(total=len(missing), description="synthesis", unit="clip", smoothing=0.1) as bar:
 
-        def done(sample: Sample, seconds: float | None, device: str) -> None:
-            if seconds is not None:
-                part.add(sample, device, seconds)
+        def done(sample: Sample, effort: Effort | None, device: str) -> None:
+            if effort is not None:
+                part.add(sample, device, effort.seconds, effort.host_bytes, effort.gpu_bytes)
             outcome.counts["made"] += 1
             bar.update()
 

@@ -215,9 +215,23 @@ class Part:
         present = self.folder.names()
         return [sample for sample in samples if sample.file_name not in present]
 
-    def add(self, sample: Sample, device: str, seconds: float) -> None:
-        """Notes that the clip of ``sample`` is in the folder now: one whole line an append."""
+    def add(
+        self,
+        sample: Sample,
+        device: str,
+        seconds: float,
+        host_bytes: int | None = None,
+        gpu_bytes: int | None = None,
+    ) -> None:
+        """Notes that the clip of ``sample`` is in the folder now: one whole line an append.
+
+        Args:
+            sample: what was made.
+            device: on which device.
+            seconds, host_bytes, gpu_bytes: see `augment.generation.workers.Effort`.
+        """
         row = self._row(sample, device, round(seconds, 3))
+        row |= {"host_bytes": host_bytes, "gpu_bytes": gpu_bytes}
         row["time"] = datetime.now(UTC).isoformat(timespec="seconds")
         append_line(self.scratch / JOURNAL, to_json(row))
 

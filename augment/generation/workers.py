@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +18,7 @@ from augment.generation.plan import Sample
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import is_disk_full
 from ctrlgenaug.leases import LeaseResult
+from ctrlgenaug.processes import peak_memory
 from ctrlgenaug.steps import describe, is_out_of_memory
 from ctrlgenaug.video import write_mp4
 
@@ -33,6 +36,21 @@ class Synthesiser(Protocol):
 
     def release(self) -> None:
         """Frees cached device memory after an out-of-memory error."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What a clip took.
+
+    Attributes:
+        seconds: of its own.
+        host_bytes: most memory that its worker has held so far, loading the model included.
+        gpu_bytes: most that PyTorch has had in use on its GPU so far; None without one.
+    """
+
+    seconds: float
+    host_bytes: int | None = None
+    gpu_bytes: int | None = None
 
 
 class ClipMaker:
@@ -56,11 +74,12 @@ class ClipMaker:
         scratch: str,
         lossless: bool = False,
     ) -> None:
+        self.device = device
         self.folder, self.scratch, self.lossless = Path(folder), Path(scratch), lossless
         self.synthesiser = synthesiser(device=device, **arguments)
 
     def __call__(self, lease: Sequence[tuple[int, Sample]]) -> LeaseResult:
-        """What became of the samples; seconds are the value of those that were made, None if they were there."""
+        """What became of the samples; the value is the `Effort` of those that were made, None if they were there."""
         result = LeaseResult()
         ready: list[tuple[int, Sample, Any]] = []
         for number, sample in lease:
@@ -100,8 +119,14 @@ class ClipMaker:
             write_mp4(unfinished, frames, lossless=self.lossless)
             unfinished.replace(self.folder / sample.file_name)
             now = time.perf_counter()
-            result.done[number] = now - before
+            result.done[number] = Effort(now - before, peak_memory(), self._gpu_peak())
             before = now
+
+    def _gpu_peak(self) -> int | None:
+        torch = sys.modules.get("torch")
+        if torch is None or not self.device.startswith("cuda"):
+            return None
+        return int(torch.cuda.max_memory_allocated(self.device))
 
 
 def _is_there(path: Path) -> bool:
