@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +58,33 @@ def run_script():
                 f"{script} exited with {result.returncode}, expected {code}\n--- stdout\n{result.stdout[-3000:]}"
                 f"\n--- stderr\n{result.stderr[-3000:]}"
             )
+        return result
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def on_two_nodes():
+    """``on_two_nodes(["VAE-Seq.py", "--flag", ...], ..., cwd=folder)``: scripts with ``--cluster`` on two Ray nodes.
+
+    They stand in a network namespace that has nothing but loopback. Returns the CompletedProcess of all of them.
+    """
+    pytest.importorskip("ray")
+    if not shutil.which("unshare") or os.geteuid() != 0:
+        pytest.skip("needs a network namespace")
+
+    def run(*commands, cwd):
+        told = json.dumps([[str(ROOT / script), *map(str, arguments)] for script, *arguments in commands])
+        inside = f'ip link set lo up && exec "{sys.executable}" "{ROOT / "tests/foundations/on_two_nodes.py"}" "$0"'
+        result = subprocess.run(
+            ["unshare", "--net", "sh", "-c", inside, told],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=1800,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
         return result
 
     return run

@@ -259,3 +259,34 @@ def test_mistakes_of_the_command_line_are_one_line(home, weights, run_script, tm
     told = run_script(SCRIPT, *command, "--batch_size", 0, cwd=tmp_path, code=2).stderr
     assert "argument --batch_size: 0" in told or "argument --batch_size: '0'" in told
     assert "weights.json: does not exist" in refused(run_script, tmp_path, "--data_dir", frames, "--verify")
+
+
+@pytest.mark.slow
+def test_two_machines_of_a_cluster_make_the_same(home, weights, on_two_nodes, tmp_path):
+    """Priors, then motion, which goes case by case; relative paths mean what they mean here."""
+    frames = "MosMedData/MosMed_data"
+    priors = [
+        SCRIPT,
+        "--data_dir",
+        frames,
+        "--medsam_checkpoint",
+        weights,
+        "--batch_size",
+        1,
+        "--device",
+        "cpu",
+    ]
+    motion = [
+        "extract_motion_field_trajs.py",
+        "--clip_data_dir",
+        "MosMedData/MosMed_volume",
+        "--num_workers",
+        2,
+    ]
+    result = on_two_nodes(priors, motion, cwd=tmp_path)
+    assert "image priors: 6 made, 0 were there already" in result.stdout
+    made = {path.name: path.read_bytes() for path in (home / MOSMED.priors_dir).glob("*.npy")}
+    assert len(list((home / MOSMED.motion_dir).glob("*.npy"))) == 2
+    shutil.rmtree(home / MOSMED.priors_dir)
+    extract_priors(home / MOSMED.frames_dir, MOSMED, settings(weights, batch_size=1))
+    assert {path.name: path.read_bytes() for path in (home / MOSMED.priors_dir).glob("*.npy")} == made

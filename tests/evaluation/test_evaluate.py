@@ -256,3 +256,26 @@ def test_nothing_is_written_beside_read_only_inputs(root, tmp_path, monkeypatch,
     assert found["metrics"] == elsewhere["metrics"] and not found["failures"]
     assert found["metrics"]["vae_seq"]["all"]["synthetic"]["count"] == 24
     assert capfd.readouterr().err.count("latents are not kept") == 1
+
+
+@pytest.mark.slow
+def test_two_machines_of_a_cluster_find_the_same(root, run_script, on_two_nodes, tmp_path):
+    common = [
+        "--real",
+        root,
+        "--synthetic",
+        root / "synthetic",
+        "--draws",
+        5,
+        "--batch_size",
+        2,
+        "--device",
+        "cpu",
+    ]
+    common += ["--classifier", root / "classifier.pth", "--vae_path", root / "vae"]
+    one, two = ([*common, "--output", tmp_path / f"{name}.json"] for name in ("one", "two"))
+    run_script("evaluate.py", *one, "--latents_dir", tmp_path / "a", cwd=tmp_path, env=ONE_THREAD)
+    on_two_nodes(["evaluate.py", *two, "--latents_dir", tmp_path / "b"], cwd=tmp_path)
+    assert (tmp_path / "two.json").read_bytes() == (tmp_path / "one.json").read_bytes()
+    latents = [{p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.npy")} for name in "ab"]
+    assert latents[0] == latents[1] and latents[0]

@@ -110,6 +110,18 @@ def test_shards_equal_the_whole(whole, world, repository, tmp_path):
     assert {row["file"] for row in rows} == NAMES
 
 
+@pytest.mark.slow
+def test_two_machines_of_a_cluster_equal_the_whole(whole, world, on_two_nodes, tmp_path):
+    result = on_two_nodes(
+        ["generate.py", "--pretrained_model_path", "model", *FOUR, "--output_dir", tmp_path / "out"],
+        cwd=world,
+    )
+    assert "4 clips made, 0 were there already" in result.stdout
+    assert contents(tmp_path / "out") == contents(whole)
+    rows = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
+    assert {row["file"] for row in rows} == NAMES and all(row["host_bytes"] > 1e8 for row in rows)
+
+
 def test_started_again(whole, world, call_script, tmp_path):
     out = shutil.copytree(whole, tmp_path / "out")
     lost = out / "study_0003_s01_CT-234_67.mp4"

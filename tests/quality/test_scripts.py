@@ -82,6 +82,25 @@ def test_scores_then_filter(world, synthetic, run_script, tmp_path):
     assert report["settings"]["classifier_fingerprint"]
 
 
+@pytest.mark.slow
+def test_two_machines_of_a_cluster_say_the_same(world, run_script, on_two_nodes, tmp_path):
+    """Scores and the published levels, by one process and on two nodes."""
+    one, two = (
+        shutil.copytree(world / "synthetic", tmp_path / name / "synthetic") for name in ("one", "two")
+    )
+    scoring = ["VAE-Seq.py", "--vae_path", world / "model", "--synthetic_dir", "synthetic", "--device", "cpu"]
+    filtering = ["noisy_data_filter.py", *scoring[1:], "--classifier_checkpoint", world / "classifier.pth"]
+    filtering += ["--save_base", "kept", "--batch_size", 3]
+    for script, *arguments in (scoring, filtering):
+        run_script(script, *arguments, cwd=one.parent, env={"OMP_NUM_THREADS": "1"})
+    shutil.rmtree(two / ".latents", ignore_errors=True)
+    on_two_nodes(scoring, filtering, cwd=two.parent)
+    for name in ("synthetic/VAE_Seq_train_results.json", "kept/filter_report.json"):
+        assert (two.parent / name).read_bytes() == (one.parent / name).read_bytes()
+    kept = [{path.name for path in folder.parent.glob("kept/*.mp4")} for folder in (one, two)]
+    assert kept[0] == kept[1] and kept[0]
+
+
 def test_published_command_lines(world, tmp_path, run_script):
     """The lines of the published README with their blanks filled in; the folder of the model has its layout."""
     folder = shutil.copytree(world / "synthetic", tmp_path / "db")
