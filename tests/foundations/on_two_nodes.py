@@ -1,13 +1,16 @@
 """Runs scripts on a Ray cluster of two nodes: ``on_two_nodes.py '[["SCRIPT", "--flag", ...], ...]'``."""
 
 import json
+import os
 import subprocess
 import sys
 
-from ray.cluster_utils import Cluster
+os.environ["RAY_raylet_start_wait_time_s"] = "300"  # its own half minute is too short on a busy machine
+
+from ray.cluster_utils import Cluster  # noqa: E402
 
 if __name__ == "__main__":
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes.add_node(num_cpus=1)
     nodes.wait_for_nodes()
     for command in json.loads(sys.argv[1]):
