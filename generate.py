@@ -86,7 +86,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="prompts from the metadata, or one for all samples (default: auto, metadata if the model was trained so)",
     )
     model.add_argument(
-        "--num_frames", type=positive_int, help="frames where no motion field tells (default: the data set's)"
+        "--num_frames",
+        type=positive_int,
+        help="frames where no motion field tells, and of all clips with --context_length (default: the data set's)",
     )
 
 
@@ -142,8 +144,28 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=1,
         metavar="N",
-        help="compute the UNet's deep features at every N-th step only: faster, slightly different frames "
+        help="compute the UNet's deep features at one in N steps only: faster, slightly different frames "
         "(default: 1, off)",
+    )
+    sampling.add_argument(
+        "--cache_center",
+        type=number_from_0,
+        metavar="SHARE",
+        help="with --cache_interval: where in the run, 0 (start) to 1 (end), those steps lie closest together; "
+        "their distances grow away from there (default: evenly spread)",
+    )
+    sampling.add_argument(
+        "--context_length",
+        type=positive_int,
+        metavar="FRAMES",
+        help="denoise longer clips in overlapping windows of so many frames, those of training; --num_frames is then "
+        "the length of every clip, whose motion runs there and back if it has less (default: clips as a whole)",
+    )
+    sampling.add_argument(
+        "--context_stride",
+        type=positive_int,
+        metavar="FRAMES",
+        help="from the start of a window to that of the next (default: half of --context_length)",
     )
     sampling.add_argument(
         "--dtype",
@@ -165,6 +187,9 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
         noise=options.noise,
         batch_norm=options.batch_norm,
         cache_interval=options.cache_interval,
+        cache_center=options.cache_center,
+        context_length=options.context_length,
+        context_stride=options.context_stride,
         dtype=options.dtype,
         compiled=options.compile,
     )

@@ -34,7 +34,12 @@ class Sampling:
             model's schedule wants it, which is "leading" for the published one.
         batch_norm: ``running``: the image prior is normalised with the statistics that training collected;
             ``published``: with those of the two guidance branches, as the official scripts do.
-        cache_interval: the UNet's deep features are computed at every such step and kept in between; 1: at each.
+        cache_interval: the UNet's deep features are computed at one in so many steps and kept in between; 1: at each.
+        cache_center: where in the run, from 0 (its start) to 1 (its end), those steps lie closest together; None: they
+            are evenly spread. See `cond2img.pipelines.caching.fresh_steps`.
+        context_length: longer clips are denoised in overlapping windows of so many frames, those of training; None:
+            every clip as a whole. See `cond2img.pipelines.windows`.
+        context_stride: frames from a window's start to that of the next; None: half of ``context_length``.
         dtype: one of `DTYPES`, of weights and activations. The sampler's own arithmetic is always float32.
         compiled: whether the UNet is compiled (seconds to minutes at the start, faster steps afterwards).
 
@@ -49,6 +54,9 @@ class Sampling:
     noise: str = "shared"
     batch_norm: str = "running"
     cache_interval: int = 1
+    cache_center: float | None = None
+    context_length: int | None = None
+    context_stride: int | None = None
     dtype: str = "float32"
     compiled: bool = False
 
@@ -66,6 +74,27 @@ class Sampling:
         for name in ("num_inference_steps", "cache_interval"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} {getattr(self, name)} is too small", "Give at least 1")
+        self._check_additions()
+
+    def _check_additions(self) -> None:
+        center, length, stride = self.cache_center, self.context_length, self.context_stride
+        if center is not None and not 0 <= center <= 1:
+            raise UserError(
+                f"cache_center {center:g} is no share of the run", "Give 0 (its start) to 1 (its end)"
+            )
+        if center is not None and self.cache_interval == 1:
+            raise UserError(
+                "cache_center without caching changes nothing", "Give --cache_interval 2 or more with it"
+            )
+        if length is not None and length < 2:
+            raise UserError(
+                f"context_length {length} is too small", "Give the frames of training's clips, e.g. 8"
+            )
+        if stride is not None and (length is None or not 1 <= stride <= length):
+            raise UserError(
+                f"context_stride {stride} does not fit context_length {length}",
+                "Give 1 to context_length, e.g. half of it",
+            )
 
     def settings(self) -> dict[str, Any]:
         """As ``settings.json`` and manifests hold it.
@@ -84,6 +113,9 @@ class Sampling:
             "timestep_spacing": self.timestep_spacing,
             "batch_norm": None if self.batch_norm == "running" else self.batch_norm,
             "cache_interval": None if self.cache_interval == 1 else self.cache_interval,
+            "cache_center": self.cache_center,
+            "context_length": self.context_length,
+            "context_stride": self.context_stride,
             "noise": None if self.noise == "shared" else self.noise,
             "compiled": self.compiled or None,  # rounds differently
         }

@@ -51,7 +51,8 @@ class SequenceSynthesiser:
         vae_path: another VAE folder than the model's.
         image_model_path: the 2-D model's folder, for what the sequence model's has not; see `find_model_folder`.
         sampling: solver, guidance, noise, precision; None: the method's.
-        num_frames: F where the clip has no motion field to tell; None is the data set's.
+        num_frames: F where the clip has no motion field to tell, and of all clips with a ``context_length``; None is
+            the data set's.
 
     Raises:
         UserError: a folder that is not a sequence model's, another class count, a device that does not exist.
@@ -94,7 +95,10 @@ class SequenceSynthesiser:
         """Reads the conditions of ``sample``; a `UserError` if a file is missing or damaged."""
         used = [PUBLISHED_NAMES[name] for name in self.conditions]
         reader = ConditionReader(self.spec, self.home, num_frames=self._frames_asked(), used=used)
-        return reader.read(Clip(sample.clip, sample.clip, sample.cls, sample.text))
+        conditions = reader.read(Clip(sample.clip, sample.clip, sample.cls, sample.text))
+        if self.sampling.context_length and self.num_frames:
+            return conditions.of_length(self.num_frames)
+        return conditions
 
     def _frames_asked(self) -> int | None:
         """F of the clips, or None: what their motion fields say."""
@@ -132,6 +136,9 @@ class SequenceSynthesiser:
             num_inference_steps=sampling.num_inference_steps,
             guidance=sampling.guidance,
             cache_interval=sampling.cache_interval,
+            cache_center=sampling.cache_center,
+            context_length=sampling.context_length,
+            context_stride=sampling.context_stride,
             batch_norm=sampling.batch_norm,
             output_type="latent",
         )

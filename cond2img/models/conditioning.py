@@ -82,29 +82,6 @@ def number_points(traj: Tensor, mask: Tensor | None, frames: int) -> Tensor:
     return torch.where(mask.bool(), numbers, -1)
 
 
-class DeepFeatures:
-    """What a step computed below the UNet's outermost layer, for the next steps (DeepCache, Ma et al., CVPR 2024).
-
-    The deep features change slowly from step to step. Kept, a step runs the first convolution and the last layer of
-    the way up alone, whose skip connection stays fresh.
-    """
-
-    def __init__(self) -> None:
-        self._kept: Tensor | None = None
-
-    def forget(self) -> None:
-        """The next step computes everything."""
-        self._kept = None
-
-    def keep(self, features: Tensor) -> None:
-        """Keeps ``features`` (B*F, C, H, W) for the next steps."""
-        self._kept = features
-
-    def of_last(self, count: int) -> Tensor | None:
-        """Those of the last ``count`` frames; None if there are none, or fewer, so that all must be computed."""
-        return None if self._kept is None or len(self._kept) < count else self._kept[-count:]
-
-
 @dataclass(frozen=True)
 class Conditioning:
     """The conditions of a batch of B samples with F frames each (F = 1 for images).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any, TypeAlias
 
@@ -15,16 +16,33 @@ from torch import Tensor
 
 from cond2img.guidance import Guidance
 from cond2img.latent_codec import LatentCodec, to_uint8
-from cond2img.models.conditioning import Conditioning, DeepFeatures
+from cond2img.models.conditioning import Conditioning
 from cond2img.pipelines.batch_norm import statistics_of_the_batch
+from cond2img.pipelines.caching import DeepFeatures, fresh_steps
 from cond2img.pipelines.finite import check_finite
 from cond2img.pipelines.pictures import to_pictures
+from cond2img.pipelines.windows import blend, context_windows
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 Generators: TypeAlias = torch.Generator | Sequence[torch.Generator] | None
 Callback = Callable[[Any, int, int, dict], dict | None]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Frames that the UNet sees together.
+
+    Attributes:
+        frames: which of the clip's.
+        conditions: theirs, of all branches of guidance, B samples each, the conditional branch last.
+        deep: what is kept of them between steps.
+    """
+
+    frames: slice
+    conditions: Conditioning
+    deep: DeepFeatures
 
 
 class GuidedPipeline(DiffusionPipeline):
@@ -179,45 +197,43 @@ class GuidedPipeline(DiffusionPipeline):
     def _denoise(
         self,
         latents: Tensor,
-        conditions: Conditioning,
+        windows: Sequence[Window],
         guidance: Guidance,
         steps: int,
         generator: Generators,
         callback: Callback | None,
-        cache_interval: int = 1,
+        fresh: frozenset[int],
     ) -> Tensor:
         """The sampling loop. Nothing in it waits for the device.
 
         Args:
             latents: noise, (B, F, 4, h, w) float32.
-            conditions: of all branches of guidance, B samples each, the conditional branch last.
+            windows: what is predicted by itself: the whole clip, or overlapping parts of a long one.
             guidance: how strong, and when.
             steps: number of steps.
             generator: for schedulers that add noise.
             callback: called after every step with (pipeline, step, timestep, {"latents": (B, 4, F, h, w)}).
-            cache_interval: the UNet's deep features are computed at every such step, and kept in between.
+            fresh: the steps at which the UNet's deep features are computed; in between they are kept.
         """
-        batch = len(latents)
-        branches = conditions.batch // batch
-        conditional = conditions.last(batch) if branches > 1 else conditions
         # The scheduler's own timesteps stay on the CPU: looking a number up there must not wait for the GPU.
         self.scheduler.set_timesteps(steps, device="cpu")
         timesteps = self.scheduler.timesteps
         on_device = timesteps.to(latents.device)
         accepts = inspect.signature(self.scheduler.step).parameters
-        deep = DeepFeatures()
         extra = {"generator": generator} if "generator" in accepts else {}
 
         with self.progress_bar(total=len(timesteps)) as progress:
             for step, timestep in enumerate(timesteps):
                 x = self.scheduler.scale_model_input(latents, timestep)
-                if step % cache_interval == 0:
-                    deep.forget()
-                if guidance.is_on(float(timestep)):
-                    predicted = self._predict(torch.cat([x] * branches), on_device[step], conditions, deep)
-                    predicted = guidance.combine(predicted.chunk(branches))
-                else:
-                    predicted = self._predict(x, on_device[step], conditional, deep)
+                parts = []
+                for window in windows:
+                    if step in fresh:
+                        window.deep.forget()
+                    branched = guidance.is_on(float(timestep))
+                    parts.append(
+                        self._guided(x[:, window.frames], on_device[step], window, guidance, branched)
+                    )
+                predicted = blend(parts, [window.frames for window in windows])
                 latents = self.scheduler.step(predicted, timestep, latents, **extra).prev_sample
                 if callback is not None:
                     shown = {"latents": latents.transpose(1, 2)}
@@ -225,6 +241,19 @@ class GuidedPipeline(DiffusionPipeline):
                     latents = changed.get("latents", shown["latents"]).transpose(1, 2)
                 progress.update()
         return latents
+
+    def _guided(
+        self, x: Tensor, timestep: Tensor, window: Window, guidance: Guidance, branched: bool
+    ) -> Tensor:
+        """What a step follows within a window, (B, L, 4, h, w): of all branches, or of the conditional one alone."""
+        conditions, batch = window.conditions, len(x)
+        branches = conditions.batch // batch
+        if not branched:
+            return self._predict(
+                x, timestep, conditions.last(batch) if branches > 1 else conditions, window.deep
+            )
+        predicted = self._predict(torch.cat([x] * branches), timestep, conditions, window.deep)
+        return guidance.combine(predicted.chunk(branches))
 
     def _predict(
         self, latents: Tensor, timestep: Tensor, conditions: Conditioning, deep: DeepFeatures
@@ -259,6 +288,9 @@ class GuidedPipeline(DiffusionPipeline):
         output_type: str = "np",
         callback: Callback | None = None,
         cache_interval: int = 1,
+        cache_center: float | None = None,
+        context_length: int | None = None,
+        context_stride: int | None = None,
         batch_norm: str = "running",
     ) -> Any:
         """Encodes the conditions of both branches, draws the noise, denoises and decodes it.
@@ -274,7 +306,7 @@ class GuidedPipeline(DiffusionPipeline):
             latents: (B, 4, F, height / 8, width / 8) standard normal noise in place of the generators'.
             output_type: "np", "pt", "pil" or "latent".
             callback: called with (pipeline, step, timestep, {"latents": (B, 4, F, h, w)}); may return new latents.
-            cache_interval, batch_norm: see `Sampling`.
+            cache_interval, cache_center, context_length, context_stride, batch_norm: see `Sampling`.
 
         Returns:
             "np": (B, F, H, W) float32 in [0, 1]; "pt": (B, 1, F, H, W); "pil": B lists of F grey pictures; "latent":
@@ -292,11 +324,14 @@ class GuidedPipeline(DiffusionPipeline):
         shape = (len(conditions), self.unet.config.in_channels, frames, *small)
         with_text, without_text = self._text(conditions.text, prompt_embeds, negative_prompt_embeds, guidance)
         self.unet.to(memory_format=torch.channels_last)  # does nothing if it is so already
-        encoded = self._condition(conditions, frames, guidance, with_text, without_text, batch_norm)
+        windows = []
+        for part in context_windows(frames, context_length, context_stride):
+            within, length = conditions.within(part, frames), part.stop - part.start
+            encoded = self._condition(within, length, guidance, with_text, without_text, batch_norm)
+            windows.append(Window(part, encoded, DeepFeatures()))
         noise = self._initial_latents(shape, generator, latents).transpose(1, 2)  # (B, F, 4, h, w)
-        result = self._denoise(
-            noise, encoded, guidance, num_inference_steps, generator, callback, cache_interval
-        )
+        fresh = fresh_steps(num_inference_steps, cache_interval, cache_center)
+        result = self._denoise(noise, windows, guidance, num_inference_steps, generator, callback, fresh)
         result = result.transpose(1, 2) if output_type == "latent" else self._pictures(result, output_type)
         self.maybe_free_model_hooks()
         return result

@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ctrlgenaug.conditions.motion_field import load_field
-from ctrlgenaug.conditions.trajectories import load_trajectories, still
+from ctrlgenaug.conditions.trajectories import load_trajectories, replay, still, there_and_back
 from ctrlgenaug.datasets import IMAGE_SIZE, Clip, DatasetSpec
 from ctrlgenaug.plain_data import load_npy
-
-if TYPE_CHECKING:
-    import numpy as np
 
 PRIOR_SHAPE = (256, 64, 64)
 
@@ -83,6 +81,19 @@ class ClipConditions(_Droppable):
     def num_frames(self) -> int:
         """F."""
         return 1 if self.motion is None else len(self.motion) + 1
+
+    def of_length(self, frames: int) -> ClipConditions:
+        """The same for a clip of ``frames`` frames: its movement goes to its end, back to its start, and so on.
+
+        On the way back a motion field is that of the way there with its sign changed, and trajectories are the same.
+        """
+        if self.motion is None or self.trajectories is None or frames == self.num_frames:
+            return self
+        order = there_and_back(self.num_frames, frames)
+        fields = torch.as_tensor(np.minimum(order[:-1], order[1:]))
+        sign = torch.as_tensor(np.diff(order)).to(self.motion.dtype)[:, None, None, None]
+        lines = torch.as_tensor(replay(self.trajectories.numpy(), order))
+        return replace(self, motion=sign * self.motion[fields], trajectories=lines)
 
     def of_class(self, class_id: int) -> ClipConditions:
         """The same with another class."""
@@ -155,6 +166,30 @@ class ClipConditionsBatch(_Droppable):
     def part(self, which: slice) -> ClipConditionsBatch:
         """The samples ``which`` of the batch."""
         return replace(self._map(lambda tensor: tensor[which]), text=self.text[which])
+
+    def within(self, window: slice, frames: int) -> ClipConditionsBatch:
+        """The conditions of some frames of the samples, as of clips of their own.
+
+        The window's first frame has no motion field. A trajectory keeps its points in the window. The prior stays that
+        of the clip's first frame.
+
+        Args:
+            window: of frames, start and stop given.
+            frames: F of the samples.
+        """
+        start, stop = window.start, window.stop
+        if (start, stop) == (0, frames):
+            return self
+        motion = None if self.motion is None else self.motion[:, start : stop - 1]
+        lines = self.trajectories
+        if lines is not None:
+            cells = lines.shape[1] // frames
+            lines = lines[:, start * cells : stop * cells] - start * cells
+            lines = lines.masked_fill((lines < 0) | (lines >= (stop - start) * cells), -1)
+            # as in a short clip's: the points there are come first, in their order
+            places = (lines < 0).to(torch.uint8).argsort(dim=-1, stable=True)[..., : stop - start]
+            lines = lines.gather(-1, places)
+        return replace(self, motion=motion, trajectories=lines)
 
     def followed_by(self, other: ClipConditionsBatch) -> ClipConditionsBatch:
         """This batch's samples, then those of ``other``, as one batch."""

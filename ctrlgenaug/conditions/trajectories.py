@@ -152,6 +152,35 @@ def link(field: np.ndarray, seed: int) -> np.ndarray:
     return expand(track(field, seed))
 
 
+def there_and_back(num_frames: int, wanted: int) -> np.ndarray:
+    """The frames of a clip played to its end, back to its start, and so on: ``wanted`` numbers of 0 to F - 1."""
+    turn = max(num_frames - 1, 1)
+    place = np.arange(wanted) % (2 * turn)
+    return np.minimum(np.minimum(place, 2 * turn - place), num_frames - 1)
+
+
+def replay(index: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """`expand` of a clip whose frames are played in another order.
+
+    Args:
+        index: (F*1024, F) as of `expand`.
+        order: (N,) numbers of frames, each a neighbour of the one before; a link holds in both directions.
+
+    Returns:
+        (N*1024, N) int32 as of `expand`.
+    """
+    num_points = len(index)
+    numbers = np.where(index < 0, num_points, index).min(1).reshape(-1, CELLS)  # of trajectories, by frame
+    tracks = np.arange(len(order) * CELLS).reshape(-1, CELLS)
+    for now in range(1, len(order)):
+        cell = np.full(num_points, -1)  # of each trajectory in the frame before
+        cell[numbers[order[now - 1]]] = np.arange(CELLS)
+        came_from = cell[numbers[order[now]]]
+        goes_on = came_from >= 0
+        tracks[now, goes_on] = tracks[now - 1, came_from[goes_on]]
+    return expand(tracks.reshape(-1, GRID, GRID))
+
+
 def coordinates(index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of points as the official code spells them.
 

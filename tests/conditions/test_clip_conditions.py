@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ctrlgenaug.conditions.clip import OPTIONAL, PRIOR_SHAPE, ClipConditionsBatch, ConditionReader
-from ctrlgenaug.conditions.trajectories import link, save_tracks, still, track
+from ctrlgenaug.conditions.trajectories import link, save_tracks, still, there_and_back, track
 from ctrlgenaug.datasets import Clip, get
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.plain_data import save_npy
@@ -92,3 +92,42 @@ def test_a_batch_and_its_unconditional_twin(home):
 def test_class_and_trajectories_cannot_be_dropped(home):
     with pytest.raises(ValueError, match="'trajectories'"):
         ConditionReader(SPEC, home).read(CLIP).without(["trajectories"])
+
+
+def test_a_longer_clip_goes_there_and_back(home):
+    """Its frames are 0 to 4, 3 to 0, 1, ...: what any window of it says is what its real frames say."""
+    short = ConditionReader(SPEC, home).read(CLIP)
+    long = short.of_length(14)
+    assert there_and_back(5, 14).tolist() == [0, 1, 2, 3, 4, 3, 2, 1, 0, 1, 2, 3, 4, 3]
+    assert long.num_frames == 14 and long.trajectories.shape == (14 * 1024, 14)
+    assert torch.equal(long.prior, short.prior) and long.class_id == short.class_id
+    assert torch.equal(long.motion[4:8], -short.motion.flip(0))
+    batch = ClipConditionsBatch.stack([long])
+    for start in (0, 8):  # here frames 0 to 4 run again
+        window = batch.within(slice(start, start + 5), 14)
+        assert torch.equal(window.motion[0], short.motion)
+        assert torch.equal(window.trajectories[0], short.trajectories)
+    # on the way back, from frame 4 to 0, the same points are linked, in the other order
+    back = batch.within(slice(4, 9), 14).trajectories[0]
+
+    def linked(trajectories, turned):
+        frame, cell = np.divmod(trajectories.numpy(), 1024)
+        frame = 4 - frame if turned else frame
+        numbers = np.where(trajectories.numpy() < 0, -1, frame * 1024 + cell)
+        return {row[0]: frozenset(row) - {-1} for row in map(tuple, numbers)}
+
+    assert linked(back, turned=True) == linked(short.trajectories, turned=False)
+    assert torch.equal(short.of_length(3).motion, short.motion[:2])
+    assert short.of_length(5) is short and batch.within(slice(0, 14), 14) is batch
+
+
+def test_a_window_keeps_what_lies_in_it(home):
+    """Links to points outside of the window are gone, those inside stay, first and in their order."""
+    batch = ClipConditionsBatch.stack([ConditionReader(SPEC, home).read(CLIP)])
+    window = batch.within(slice(1, 4), 5)
+    assert window.motion.shape[1] == 2 and torch.equal(window.motion, batch.motion[:, 1:3])
+    assert window.trajectories.shape == (1, 3 * 1024, 3) and window.prior is batch.prior
+    for point in range(0, 3 * 1024, 97):
+        row = batch.trajectories[0, point + 1024].tolist()
+        kept = [number - 1024 for number in row if 1024 <= number < 4 * 1024]
+        assert window.trajectories[0, point].tolist() == kept + [-1] * (3 - len(kept))

@@ -14,6 +14,8 @@ from cond2img.latent_codec import to_uint8
 from cond2img.models import AutoencoderKL, UNet2DMultiConditionModel
 from cond2img.models.unet import UNetOutput
 from cond2img.pipelines import GenImagePipeline, make_scheduler
+from cond2img.pipelines.caching import fresh_steps
+from cond2img.pipelines.windows import blend, context_windows
 from cond2img.sampling import SOLVERS
 from cond2video.models import UNet3DMultiConditionModel
 from cond2video.pipelines import GenVideoPipeline
@@ -280,6 +282,109 @@ def test_kept_deep_features(image):
         5, guidance=Guidance(4.0, (300, 700))
     )  # the first step has no other branch whose features could be kept
     assert deepest == [1, 2]
+
+
+def test_a_fresh_step_is_an_uncached_one(image):
+    """Step by step: as long as everything was computed, latents are those without caching, bit for bit."""
+    prior = arr("prior", (1, 256, 16, 16))
+
+    def latents(**caching):
+        seen = []
+        image.sample(
+            ClipConditionsBatch(torch.tensor([1]), ("",), torch.as_tensor(prior)), (1, 64, 64),
+            prompt_embeds=EMPTY, negative_prompt_embeds=EMPTY, num_inference_steps=6, generator=seeds(0),
+            output_type="latent", callback=lambda _, step, t, now: seen.append(now["latents"].clone()), **caching,
+        )  # fmt: skip
+        return seen
+
+    off = latents()
+    assert all(torch.equal(*pair) for pair in zip(off, latents(cache_interval=1), strict=True))
+    even = [torch.equal(*pair) for pair in zip(off, latents(cache_interval=2), strict=True)]
+    assert even == [True] + [False] * 5
+    # the three fresh steps lie closest together at the start: 0, 1 and 2
+    early = [
+        torch.equal(*pair) for pair in zip(off, latents(cache_interval=2, cache_center=0.0), strict=True)
+    ]
+    assert early == [True] * 3 + [False] * 3
+
+
+@pytest.mark.parametrize("center", [None, 0, 0.3, 0.5, 1])
+@pytest.mark.parametrize(("steps", "interval"), [(50, 5), (20, 3), (7, 2), (5, 5), (3, 9), (200, 4), (12, 1)])
+def test_fresh_steps_are_as_many_wherever_they_lie(steps, interval, center):
+    chosen = sorted(fresh_steps(steps, interval, center))
+    assert chosen[0] == 0 and chosen[-1] < steps and len(chosen) == -(-steps // interval)
+
+
+def test_fresh_steps_lie_closest_around_the_center():
+    chosen = np.array(sorted(fresh_steps(200, 5, 0.3)))
+    gaps = np.diff(chosen)
+    middle = int(np.abs(chosen - 60).argmin())
+    assert (
+        gaps[middle] <= 2 and (np.diff(gaps[middle + 2 :]) >= -1).all() and gaps[-1] >= 3 * gaps[middle + 1]
+    )
+    assert (np.diff(gaps[: middle - 1]) <= 1).all() and gaps[0] >= 7
+    assert sorted(fresh_steps(200, 5)) == list(range(0, 200, 5))
+
+
+def test_windows_of_a_long_clip():
+    def bounds(*given):
+        return [(window.start, window.stop) for window in context_windows(*given)]
+
+    assert bounds(32, 8) == [(start, start + 8) for start in range(0, 25, 4)]
+    assert bounds(11, 8, 4) == [(0, 8), (3, 11)]  # the last one ends with the clip
+    assert bounds(16, 8, 8) == [(0, 8), (8, 16)]
+    assert bounds(8, 8) == bounds(8, None) == bounds(8, 20) == [(0, 8)]
+
+
+def test_windows_are_blended_by_pyramids():
+    windows = context_windows(6, 4, 2)
+    parts = [torch.full((1, 4, 1, 1, 1), float(number)) for number in (1, 4)]
+    # weights 1 2 2 1 and, two frames later, again: frames 2 and 3 are of both
+    expected = [1, 1, (2 * 1 + 1 * 4) / 3, (1 * 1 + 2 * 4) / 3, 4, 4]
+    assert blend(parts, windows).flatten().tolist() == pytest.approx(expected)
+    same = torch.randn(2, 6, 4, 3, 3)
+    assert torch.allclose(blend([same[:, window] for window in windows], windows), same, atol=1e-6)
+    assert blend([same], windows[:1]) is same
+
+
+def test_a_long_clip_step_by_hand(video):
+    """Each window is what the model says of it alone; the step follows their weighted mean."""
+    given, noise = conditions(batch=1, frames=5), arr("noise", (1, 4, 5, 8, 8))
+    batch = ClipConditionsBatch(
+        torch.tensor([1]), ("",), torch.as_tensor(given["image_cond"]),
+        torch.as_tensor(given["motion_cond"]).transpose(1, 2),
+    )  # fmt: skip
+    shared = {
+        "prompt_embeds": EMPTY,
+        "guidance": Guidance(1.0),
+        "num_inference_steps": 1,
+        "output_type": "latent",
+    }
+    long = video.sample(
+        batch, (5, 64, 64), latents=noise, context_length=3, context_stride=2, **shared
+    )  # (1, 4, 5, 8, 8)
+    with torch.no_grad():
+        said = [
+            video.unet(
+                noise[:, :, start : start + 3], 1, EMPTY, given["image_cond"],
+                given["motion_cond"][:, :, start : start + 2], torch.tensor([1]),
+            ).sample
+            for start in (0, 2)
+        ]  # fmt: skip
+    whole = torch.cat(
+        [said[0][:, :, :2], (said[0][:, :, 2:] + said[1][:, :, :1]) / 2, said[1][:, :, 1:]], dim=2
+    )
+    scheduler = make_scheduler()
+    scheduler.set_timesteps(1)
+    expected = scheduler.step(whole, scheduler.timesteps[0], noise).prev_sample
+    assert int(scheduler.timesteps[0]) == 1 and difference(long, expected) < 1e-5
+    assert difference(video.sample(batch, (5, 64, 64), latents=noise, **shared), expected) > 1e-4
+    # no longer than a window: the clip as a whole, bit for bit
+    short, same = (
+        video.sample(batch, (5, 64, 64), latents=noise, context_length=length, **shared)
+        for length in (None, 5)
+    )
+    assert torch.equal(short, same)
 
 
 def test_spacings_and_schedules_without_signal_at_the_end():
