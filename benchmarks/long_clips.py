@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -25,7 +25,7 @@ from augment.demo.weights import BASE
 from augment.quality.latents import frame_directions
 from cond2img.guidance import Guidance
 from cond2img.latent_codec import LatentCodec, to_pixels
-from cond2img.models import load_vae
+from cond2img.models import UNet2DMultiConditionModel, load_vae
 from cond2img.models.text import load_text
 from cond2img.pipelines import make_scheduler
 from cond2img.pipelines.windows import context_windows
@@ -43,7 +43,13 @@ UNSEEN = 7  # of whose line of patients the base model saw none
 
 def base_pipeline() -> GenVideoPipeline:
     """The miniature base model with UniPC."""
-    unet = UNet3DMultiConditionModel.from_pretrained_2d(BASE, subfolder="unet")
+    with tempfile.TemporaryDirectory() as folder:
+        # classes that have no effect, as a user's image stage starts
+        image = UNet2DMultiConditionModel.from_pretrained_2d(
+            BASE, subfolder="unet", num_class_embeds=3, fresh_init="identity"
+        )
+        image.save_pretrained(folder)
+        unet = UNet3DMultiConditionModel.from_pretrained_2d(folder)
     load_sequence_parts(unet, BASE / "sequence_parts", FINETUNED)
     vae = load_vae(BASE / "vae")
     for part in (unet, vae):
@@ -56,12 +62,12 @@ def base_pipeline() -> GenVideoPipeline:
 
 
 def conditions_of(frames: np.ndarray, length: int) -> ClipConditionsBatch:
-    """The conditions of a clip (8, 256, 256) uint8, for ``length`` frames; without a class, as the base model."""
+    """The conditions of a clip (8, 256, 256) uint8, for ``length`` frames."""
     field = motion_field(frames)
     short = ClipConditions(
         0, "", encoder.priors(frames[:1])[0], torch.as_tensor(field), torch.as_tensor(link(field, 0))
     )
-    return replace(ClipConditionsBatch.stack([short.of_length(length)]), class_id=None)
+    return ClipConditionsBatch.stack([short.of_length(length)])
 
 
 def smoothness(clips: np.ndarray, codec: LatentCodec) -> tuple[np.ndarray, np.ndarray]:

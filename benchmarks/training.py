@@ -115,8 +115,8 @@ def make_step(stage: str, size: str, variant: Variant, device: str) -> torch.nn.
     return step
 
 
-def make_batch(stage: str, batch: int, cached: bool, device: str) -> Batch:
-    """Random samples in the shapes of the data sets'."""
+def make_batch(stage: str, batch: int, cached: bool, device: str, clip_frames: int = FRAMES) -> Batch:
+    """Random samples in the shapes of the data sets', clips of ``clip_frames`` frames."""
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(batch, *shape, device=device)
@@ -124,13 +124,13 @@ def make_batch(stage: str, batch: int, cached: bool, device: str) -> Batch:
     names, nothing = ("",) * batch, torch.zeros(batch, dtype=torch.int64, device=device)
     if stage == "vae":
         return FrameBatch(names, random(1, 256, 256), random(4, 32, 32))
-    frames = 1 if stage == "ldm" else FRAMES
+    frames = 1 if stage == "ldm" else clip_frames
     conditions = ClipConditionsBatch(nothing, names, random(256, 64, 64))
     if stage == "sequence_ldm":
         # each point by itself: the work does not depend on the links
-        points = torch.arange(FRAMES * 1024, dtype=torch.int32, device=device)
-        still = points[None, :, None].repeat(batch, 1, FRAMES)
-        conditions = replace(conditions, motion=random(FRAMES - 1, 2, 256, 256), trajectories=still)
+        points = torch.arange(frames * 1024, dtype=torch.int32, device=device)
+        still = points[None, :, None].repeat(batch, 1, frames)
+        conditions = replace(conditions, motion=random(frames - 1, 2, 256, 256), trajectories=still)
     return DiffusionBatch(
         names,
         conditions,

@@ -157,6 +157,30 @@ def step_memory(module: nn.Module, batch: Batch, precision: str = "no") -> StepM
     return StepMemory(kept, live.most)
 
 
+def inference_memory(module: nn.Module, *inputs: Any) -> int:
+    """Most bytes that are alive at once, without the weights, while ``module(*inputs)`` runs without gradients.
+
+    Args:
+        module: in eval mode, in the precision of the run.
+        inputs: nests of containers with tensors.
+    """
+    live = _LiveBytes()
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+
+        def fake(tensor: torch.Tensor) -> torch.Tensor:
+            return torch.empty_like(tensor, device="cpu")
+
+        weights = {
+            name: fake(tensor) for name, tensor in [*module.named_parameters(), *module.named_buffers()]
+        }
+        given = tree_map_only(torch.Tensor, fake, inputs)
+        with live:
+            live.count(weights, free=True)
+            live.count(given)
+            torch.func.functional_call(module, weights, given)
+    return live.most
+
+
 def run_memory(config: TrainingConfig, stage: Stage, num_processes: int) -> RunMemory:
     """The memory of a run of ``stage``, which must have its companions loaded."""
     set_modes(stage.step_module, freeze_statistics=getattr(config, "freeze_batch_norm", True))

@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from ctrlgenaug.training.batch import Batch
-from ctrlgenaug.training.memory import step_memory
+from ctrlgenaug.training.memory import inference_memory, step_memory
 
 
 class Tiny(nn.Module):
@@ -116,3 +116,13 @@ def test_nothing_is_trained_or_counted_into_statistics():
     assert functional.group_norm is norm
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
     assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_without_gradients_only_what_is_in_use_counts():
+    """Input, one result and the next: what a chain of layers made before is gone."""
+    chain = nn.Sequential(*(nn.Linear(16, 16) for _ in range(5))).eval()
+    x = torch.randn(1000, 16)
+    assert inference_memory(chain, x) == 3 * x.nbytes  # its caller holds on to the input
+    wide = nn.Sequential(nn.Linear(16, 64), nn.Linear(64, 16)).eval()
+    assert inference_memory(wide, x) == (1 + 4 + 1) * x.nbytes
+    assert inference_memory(wide.bfloat16(), x.bfloat16()) == (1 + 4 + 1) * x.nbytes // 2
