@@ -5,9 +5,10 @@ import os
 import subprocess
 import sys
 
-os.environ["RAY_raylet_start_wait_time_s"] = "300"  # its own half minute is too short on a busy machine
+# its own half minute is too short on a busy machine
+os.environ["RAY_raylet_start_wait_time_s"] = "300"  # noqa: SIM112
 
-from ray.cluster_utils import Cluster  # noqa: E402
+from ray.cluster_utils import Cluster
 
 if __name__ == "__main__":
     nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
