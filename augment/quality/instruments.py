@@ -127,7 +127,7 @@ class Instruments:
         return [
             *found,
             *([self.home] if self.home else []),
-            *(self.latent_store(group).folders() if s.vae_path else []),
+            *(self._store_of(group).folders() if s.vae_path else []),
         ]
 
     @cached_property
@@ -210,6 +210,10 @@ class Instruments:
 
     def latent_store(self, group: str) -> LatentStore:
         """The store of a set's latents, kept where `EvaluationSettings.latents_dir` says."""
+        self.labels["vae_seq"] = f"the VAE in {self.settings.vae_path}, as published"
+        return self._store_of(group)
+
+    def _store_of(self, group: str) -> LatentStore:
         s = self.settings
         folder: Path | None = None
         if s.latents_dir:
@@ -220,7 +224,6 @@ class Instruments:
             folder = Path(s.synthetic[0])
         if folder not in self._stores:
             self._stores[folder] = self._vae_store.for_folder(folder)
-            self.labels["vae_seq"] = f"the VAE in {s.vae_path}, as published"
         return self._stores[folder]
 
     @cached_property
