@@ -21,7 +21,7 @@ from ctrlgenaug.folders import exclusive
 from ctrlgenaug.plain_data import write_jsonl
 from ctrlgenaug.preprocessing import batch, ledger
 from ctrlgenaug.preprocessing.batch import Case
-from ctrlgenaug.preprocessing.png import read_png
+from ctrlgenaug.preprocessing.png import read_png_and_bytes
 from ctrlgenaug.preprocessing.published_split import GivenSplit, read_split
 from ctrlgenaug.preprocessing.raw_files import find
 from ctrlgenaug.preprocessing.sampling import Sampling, uniform_clips
@@ -149,17 +149,17 @@ def _sample_case(root: Path, case: Case, spec: DatasetSpec, sampling: Sampling) 
     if numbers[0] != 1 and spec.numbered_from_one:
         raise UserError(f"starts at frame {numbers[0]}, not 1", "Run the reading step again", case.name)
     clips = uniform_clips(len(numbers), sampling)
-    images = {i: read_png(case.sources[i]) for clip in clips for i in clip}
-    for i in set(range(len(numbers))) - set(images):  # not in a clip, but a hole all the same
+    read = {i: read_png_and_bytes(case.sources[i]) for i in sorted({i for clip in clips for i in clip})}
+    for i in set(range(len(numbers))) - set(read):  # not in a clip, but a hole all the same
         if not case.sources[i].is_file():
             raise UserError("does not exist", "Run the reading step again", case.sources[i])
     files = {}
-    for i in sorted(images):
+    for i, (_, content) in read.items():
         name = f"{spec.frames_dir}/{case.sources[i].name}"
-        files[name] = ledger.write_unsynced(root / name, case.sources[i].read_bytes())
+        files[name] = ledger.write_unsynced(root / name, content)
     for clip in clips:
         frames = np.zeros((sampling.required_clip_num, IMAGE_SIZE, IMAGE_SIZE), np.uint8)  # (F, H, W)
-        frames[: len(clip)] = [images[i] for i in clip]
+        frames[: len(clip)] = [read[i][0] for i in clip]
         name = f"{spec.clips_dir}/{spec.clip_name(case.name, numbers[clip[0]])}.avi"
         files[name] = ledger.write_unsynced(root / name, grey_avi(frames))
     return files

@@ -114,8 +114,11 @@ def without_small_parts(labels: np.ndarray, voxels: int = 1000, pixels: int = 10
 def pad_to_square(image: np.ndarray) -> np.ndarray:
     """(H, W) zero-padded to a square; left and top get the smaller half."""
     side = max(image.shape)
-    rows, columns = side - image.shape[0], side - image.shape[1]
-    return np.pad(image, ((rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)))
+    height, width = image.shape
+    top, left = (side - height) // 2, (side - width) // 2
+    padded = np.zeros((side, side), image.dtype)
+    padded[top : top + height, left : left + width] = image
+    return padded
 
 
 def square_frame(image: np.ndarray, size: int = IMAGE_SIZE) -> np.ndarray:

@@ -39,10 +39,15 @@ def encode_png(image: np.ndarray) -> bytes:
 
 
 def read_png(path: str | Path, size: int = IMAGE_SIZE) -> np.ndarray:
+    """The first of `read_png_and_bytes`."""
+    return read_png_and_bytes(path, size)[0]
+
+
+def read_png_and_bytes(path: str | Path, size: int = IMAGE_SIZE) -> tuple[np.ndarray, bytes]:
     """Reads a grey frame.
 
     Returns:
-        (size, size) uint8.
+        (size, size) uint8, and the file as it is, to be written elsewhere.
 
     Raises:
         UserError: missing, empty, cut short, no PNG, or of another size.
@@ -59,4 +64,4 @@ def read_png(path: str | Path, size: int = IMAGE_SIZE) -> np.ndarray:
     image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
     if image is None or image.shape != (size, size):
         raise UserError("is not a whole PNG", remedy, path)
-    return image
+    return image, data

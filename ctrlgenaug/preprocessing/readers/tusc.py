@@ -26,7 +26,7 @@ from ctrlgenaug.plain_data import read_jsonl, write_jsonl
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.clips import read_cases
 from ctrlgenaug.preprocessing.images import lesion_box, square_frame, with_margin
-from ctrlgenaug.preprocessing.png import read_png
+from ctrlgenaug.preprocessing.png import read_png_and_bytes
 from ctrlgenaug.preprocessing.raw_files import check_picture, find
 from ctrlgenaug.preprocessing.readers.reader import Found, RawReader
 from ctrlgenaug.preprocessing.readers.tirads import Nodule, nodule_number, read_nodules
@@ -201,8 +201,7 @@ def read_frames(case: Case) -> dict[int, np.ndarray | bytes]:
     spec = datasets.get("TUSC")
     frames: dict[int, np.ndarray | bytes] = {}
     for path in case.sources:
-        read_png(path)
-        frames[spec.parse_frame(path.stem)[1]] = path.read_bytes()
+        frames[spec.parse_frame(path.stem)[1]] = read_png_and_bytes(path)[1]
     return frames
 
 
