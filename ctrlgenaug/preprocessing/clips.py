@@ -8,6 +8,7 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -30,23 +31,20 @@ from ctrlgenaug.preprocessing.sampling import Sampling, uniform_clips
 def read_cases(spec: DatasetSpec, folder: Path, split: str) -> list[Case]:
     """The cases that the metadata of ``split`` in ``folder`` list, in order; their sources: their frames, ascending."""
     cases: dict[str, Case] = {}
+    frames: dict[str, list[tuple[int, Path]]] = defaultdict(list)
     for row in spec.rows(folder, split):
-        name, _ = spec.parse_frame(row.name)
-        frame = folder / row.file_name
+        name, number = spec.parse_frame(row.name)
         if name in cases and cases[name].cls != row.cls:
             raise UserError(
                 f"gives {name} two classes, {cases[name].cls} and {row.cls}",
                 "Run the reading step again",
                 spec.metadata_path(folder, split),
             )
-        sources = (*cases[name].sources, frame) if name in cases else (frame,)
-        cases[name] = Case(name, split, row.cls, sources, row.text)
-
-    def number(path: Path) -> int:
-        return spec.parse_frame(path.stem)[1]
-
+        cases[name] = Case(name, split, row.cls, (), row.text)
+        frames[name].append((number, folder / row.file_name))
     return [
-        dataclasses.replace(case, sources=tuple(sorted(case.sources, key=number))) for case in cases.values()
+        dataclasses.replace(case, sources=tuple(path for _, path in sorted(frames[name], key=itemgetter(0))))
+        for name, case in cases.items()
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import cc3d
 import cv2
@@ -57,13 +58,13 @@ def percentile_window(
     if highest <= 0:
         raise ValueError("no voxel is above 0")
     chosen = slice(None) if planes is None else planes
-    values = int(highest) - int(lowest) + 1
-    countable = voxels.dtype.kind in "iu" and values < voxels[chosen].size
+    start = min(int(lowest), 0)
+    countable = voxels.dtype.kind in "iu" and int(highest) - start < voxels[chosen].size
     if countable:
-        places = voxels.astype(np.int64) - int(lowest)
-        first = max(1 - int(lowest), 0)  # the place of the least value above 0
-        counts = np.bincount(places.ravel())[first:]
-        bottom, top = (_percentile(counts, int(lowest) + first, share) for share in (low, high))
+        as_they_are = start == 0 and voxels.dtype.itemsize < 8  # without a copy
+        places = voxels if as_they_are else voxels.astype(np.int64) - start
+        above = np.bincount(places.ravel())[1 - start :]
+        bottom, top = (_percentile(above, 1, share) for share in (low, high))
     else:
         bottom, top = np.percentile(voxels[voxels > 0], [low, high])
     least, greatest = np.clip(lowest, bottom, top), np.clip(highest, bottom, top)
@@ -76,7 +77,7 @@ def percentile_window(
         return grey.astype(np.uint8)
 
     if countable:  # each grey value is scaled once
-        return scaled(np.arange(int(lowest), int(highest) + 1))[places[chosen]]
+        return scaled(np.arange(start, int(highest) + 1)).take(places[chosen])
     return scaled(voxels[chosen])
 
 
@@ -104,11 +105,17 @@ def without_small_parts(labels: np.ndarray, voxels: int = 1000, pixels: int = 10
     kept = np.zeros_like(labels)
     if len(sides[0]):
         box = tuple(slice(side[0], side[-1] + 1) for side in sides)  # all else is background
-        part = cc3d.dust(np.ascontiguousarray(labels[box]), threshold=voxels, connectivity=26)
-        for plane in part:
-            cc3d.dust(plane, threshold=pixels, connectivity=8, in_place=True)
-        kept[box] = part
+        part = _without_parts_below(np.ascontiguousarray(labels[box]), voxels, 26)
+        kept[box] = [_without_parts_below(plane, pixels, 8) for plane in part]
     return kept
+
+
+def _without_parts_below(labels: np.ndarray, least: int, connectivity: Literal[8, 26]) -> np.ndarray:
+    """``labels`` (n, H, W) or (H, W) without components of fewer than ``least``, each label on its own."""
+    parts = cc3d.connected_components(labels, connectivity=connectivity)
+    small = np.bincount(parts.ravel()) < least
+    small[0] = False  # the background
+    return np.where(small.take(parts), 0, labels) if small.any() else labels
 
 
 def pad_to_square(image: np.ndarray) -> np.ndarray:
