@@ -112,6 +112,19 @@ class Evidence:
         """A sample's file."""
         return self.folder / verdict.sample.file_name
 
+    def frames(self, verdicts: Sequence[Verdict], title: str) -> Iterator[tuple[Verdict, np.ndarray]]:
+        """The samples that can be read, with their frames (F, H, W) uint8; the others are dropped as unreadable.
+
+        For a level that asks no network; one that does had better `ask`.
+        """
+        decoded = ahead(_decode, [self.path(verdict) for verdict in verdicts], depth=8)
+        bar = progress(decoded, total=len(verdicts), description=title, unit="clip")
+        for verdict, frames in zip(verdicts, bar, strict=True):
+            if isinstance(frames, UserError):
+                verdict.reason = noise_filter.UNREADABLE
+            else:
+                yield verdict, frames
+
     def ask(
         self,
         opener: Opener,
