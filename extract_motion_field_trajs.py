@@ -45,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
         "--fill_blocks",
         action="store_true",
         help="give every pixel of a block its vector (default: the middle one alone, as published, which trajectories "
-        "hardly ever meet). With --adjacent_reference this is what makes a generator follow movement",
+        "hardly ever meet). Together with --adjacent_reference more of the movement reaches the model",
     )
     parser.add_argument(
         "--motion_reader",
