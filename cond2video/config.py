@@ -31,6 +31,9 @@ class SequenceConfig(DiffusionConfig):
     sequence_parts: str | None = (
         None  # a sequence UNet whose trained parts this one starts from; None: fresh_init
     )
+    frame_positions: bool | None = (
+        None  # sequential attention knows the frames' places; None: as sequence_parts
+    )
     fresh_init: str = "identity"  # or official: how the parts that the image model lacks start
     freeze_batch_norm: bool = True  # False: the frozen BatchNorm's statistics go on moving, as published
 

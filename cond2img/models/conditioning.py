@@ -96,6 +96,7 @@ class Conditioning:
         time: (B, E) activated sum of time and class embedding; set by the UNet at each step.
         motion: (B * F, C, H, W) what the motion field adds to the UNet's first feature map, or None.
         trajectories: for motion field attention, or None.
+        frame_numbers: (B, F) places in the clip, for a model that knows them; None: it does not, as published.
         cache: keys and values of text and image for each multimodal attention of the UNet, in its order; None:
             each attention projects the tokens itself.
     """
@@ -107,6 +108,7 @@ class Conditioning:
     time: Tensor | None = None
     motion: Tensor | None = None
     trajectories: Trajectories | None = None
+    frame_numbers: Tensor | None = None
     cache: tuple[tuple[KeysValues, KeysValues | None], ...] | None = None
 
     @property
@@ -134,6 +136,7 @@ class Conditioning:
             time=cut(self.time),
             motion=cut(self.motion, self.frames),
             trajectories=lines,
+            frame_numbers=cut(self.frame_numbers),
             cache=self.cache
             and tuple((cut_pair(text), image and cut_pair(image)) for text, image in self.cache),
         )

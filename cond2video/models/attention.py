@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.embeddings import get_timestep_embedding
 from torch import Tensor, nn
 
 from cond2img.models.attention import Attention, SelfAttention, TransformerBlock
@@ -122,6 +123,10 @@ class SequenceTransformerBlock(TransformerBlock):
         x = super().forward(x, size, conditions)
         # each place of a sample is a sequence of F tokens
         rows = x.unflatten(0, (conditions.batch, conditions.frames)).transpose(1, 2)  # (B, N, F, C)
-        rows = self.norm_temp(rows.flatten(0, 1))
+        rows = self.norm_temp(rows)
+        if conditions.frame_numbers is not None:
+            waves = get_timestep_embedding(conditions.frame_numbers.flatten(), rows.shape[-1])  # (B*F, C)
+            rows = rows + waves.to(rows.dtype).view(conditions.batch, 1, conditions.frames, -1)
+        rows = rows.flatten(0, 1)
         y = self.attn_temp.attend(rows, self.attn_temp.keys_values(rows))
         return x + y.unflatten(0, (conditions.batch, -1)).transpose(1, 2).reshape(x.shape)

@@ -64,6 +64,8 @@ def inflate_unet(
 def load_sequence_parts(model: ModelMixin, path: str | Path, trained: Sequence[str]) -> None:
     """Takes over what the sequence stage trains from another sequence UNet, as one would from a motion module.
 
+    Whether they know the frames' places is taken over with them.
+
     Args:
         model: a sequence UNet, inflated.
         path: folder of a sequence UNet, or of these tensors alone.
@@ -85,6 +87,7 @@ def load_sequence_parts(model: ModelMixin, path: str | Path, trained: Sequence[s
             shapes = f"{tuple(value.shape)} instead of {tuple(own[name].shape)}"
             raise UserError(f"has another shape of {name}: {shapes}", remedy, path)
     model.load_state_dict(found, strict=False)
+    model.register_to_config(frame_positions=bool(checkpoint.config.get("frame_positions")))
     logger.info("%s: took over %d tensors of sequence parts", path, len(found))
 
 

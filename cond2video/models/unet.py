@@ -39,6 +39,22 @@ class MotionEncoder(nn.Module):
         self.blocks = nn.ModuleList([nn.Conv2d(a, b, 3, stride, padding=1) for a, b, stride in widths])
         self.conv_out = nn.Conv2d(256, out_channels, 3, padding=1)
 
+    def initialise(self, init: Initialisation) -> None:
+        """Draws the weights anew.
+
+        Args:
+            init: "official": as PyTorch does. Each layer then shrinks what it passes on: a movement of 3 pixels comes
+                out as 3e-4, which nothing after it learns to see for a long time. "identity": a movement of 8 pixels,
+                one place of the latents, becomes about 1.
+        """
+        for layer in (self.conv_in, *self.blocks, self.conv_out):
+            layer.reset_parameters()
+            if init == "identity":
+                nn.init.kaiming_normal_(layer.weight)
+                nn.init.zeros_(layer.bias)
+        if init == "identity":
+            self.conv_in.weight.div_(8)
+
     def forward(self, fields: Tensor) -> Tensor:
         """(N, 2, 8H, 8W) displacements in pixels -> (N, C, H, W)."""
         x = F.silu(self.conv_in(fields))
@@ -57,6 +73,8 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
         self_attn_mode: "SAM"; another value is warned of and taken as "SAM".
         insert_strategy: "concat", the only one.
         motion_condition: whether the model has a motion encoder and insert_unit.
+        frame_positions: sequential attention is told each frame's place in the clip, by sines as in AnimateDiff's
+            motion module; without weights of its own. As published it is not: then only the first frame is known.
 
     Raises:
         ValueError: a field has a value this architecture has no meaning for.
@@ -76,6 +94,7 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
         self_attn_mode: str = "SAM",
         insert_strategy: str = "concat",
         motion_condition: bool = True,
+        frame_positions: bool = False,
         **image_fields: Any,
     ) -> None:
         super().__init__(**image_fields)
@@ -109,7 +128,8 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
 
         Args:
             init: "identity": sequential attention adds zero, insert_unit passes the image features and ignores the
-                motion; "official": both random, as the official code leaves them, attention with deviation 0.02.
+                motion, whose encoder keeps the movement's scale; "official": all as the official code leaves it,
+                attention with deviation 0.02.
         """
         if init not in ("identity", "official"):
             raise ValueError(f"init is {init!r}, must be 'identity' or 'official'")
@@ -120,6 +140,8 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
             if init == "identity":
                 module.weight.zero_()
                 module.bias.zero_()
+        if self.config.motion_condition:
+            self.motion_encoder.initialise(init)
         if init == "official":
             draw_as_published(self, [name for name, _ in self.named_parameters() if "attn_temp" in name])
         elif self.config.motion_condition:
@@ -131,6 +153,11 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
         if conditions.trajectories is not None:
             lines = Trajectories.from_numbers(conditions.trajectories, frames, self.dtype)
             encoded = replace(encoded, trajectories=lines)
+        if self.config.frame_positions:
+            numbers = conditions.frame_numbers
+            if numbers is None:
+                numbers = torch.arange(frames).expand(encoded.batch, -1)
+            encoded = replace(encoded, frame_numbers=numbers.to(text.device))
         motion = conditions.motion
         if motion is None:
             return encoded

@@ -35,6 +35,9 @@ class SequenceStage(DiffusionStage):
         )
         if config.sequence_parts:
             load_sequence_parts(model, config.sequence_parts, FINETUNED)
+        if config.frame_positions is None:
+            config.frame_positions = model.config.frame_positions
+        model.register_to_config(frame_positions=config.frame_positions)
         mark_finetuned(model, config.trainable_modules)
         super().__init__(config, data, DiffusionStep(model))
         self.model.require_classes(data.spec, config.pretrained_model_path)

@@ -69,6 +69,7 @@ class ClipConditions(_Droppable):
             1 = y (down), for frames 1 to F-1; None for an image.
         trajectories: (F*1024, F) int32, for each point of the 32 x 32 grids, in the order of frame, row, column, the
             numbers of the points of its trajectory, itself first, -1 where there is none; None for an image.
+        frame_numbers: (F,) int64, which frame of the real clip each one stands for; None: each for itself.
     """
 
     class_id: int
@@ -76,6 +77,7 @@ class ClipConditions(_Droppable):
     prior: Tensor
     motion: Tensor | None = None
     trajectories: Tensor | None = None
+    frame_numbers: Tensor | None = None
 
     @property
     def num_frames(self) -> int:
@@ -93,11 +95,19 @@ class ClipConditions(_Droppable):
         fields = torch.as_tensor(np.minimum(order[:-1], order[1:]))
         sign = torch.as_tensor(np.diff(order)).to(self.motion.dtype)[:, None, None, None]
         lines = torch.as_tensor(replay(self.trajectories.numpy(), order))
-        return replace(self, motion=sign * self.motion[fields], trajectories=lines)
+        return replace(
+            self,
+            motion=sign * self.motion[fields],
+            trajectories=lines,
+            frame_numbers=torch.as_tensor(order).long(),
+        )
 
     def of_class(self, class_id: int) -> ClipConditions:
         """The same with another class."""
         return replace(self, class_id=class_id)
+
+
+TENSORS = ("class_id", "prior", "motion", "trajectories", "frame_numbers")
 
 
 @dataclass(frozen=True)
@@ -110,6 +120,7 @@ class ClipConditionsBatch(_Droppable):
         prior: (B, 256, 64, 64).
         motion: (B, F-1, 2, 256, 256).
         trajectories: (B, F*1024, F) int32.
+        frame_numbers: (B, F) int64; None: 0 to F-1.
     """
 
     class_id: Tensor
@@ -117,6 +128,7 @@ class ClipConditionsBatch(_Droppable):
     prior: Tensor | None = None
     motion: Tensor | None = None
     trajectories: Tensor | None = None
+    frame_numbers: Tensor | None = None
 
     @classmethod
     def stack(cls, samples: Sequence[ClipConditions]) -> ClipConditionsBatch:
@@ -132,13 +144,14 @@ class ClipConditionsBatch(_Droppable):
             stacked("prior"),
             stacked("motion"),
             stacked("trajectories"),
+            stacked("frame_numbers"),
         )
 
     def __len__(self) -> int:
         return len(self.class_id)
 
     def _map(self, function: Any) -> ClipConditionsBatch:
-        tensors = {name: getattr(self, name) for name in ("class_id", "prior", "motion", "trajectories")}
+        tensors = {name: getattr(self, name) for name in TENSORS}
         return replace(self, **{name: function(t) for name, t in tensors.items() if t is not None})
 
     def to(
@@ -171,7 +184,7 @@ class ClipConditionsBatch(_Droppable):
         """The conditions of some frames of the samples, as of clips of their own.
 
         The window's first frame has no motion field. A trajectory keeps its points in the window. The prior stays that
-        of the clip's first frame.
+        of the clip's first frame, and the frames keep their numbers.
 
         Args:
             window: of frames, start and stop given.
@@ -189,7 +202,10 @@ class ClipConditionsBatch(_Droppable):
             # as in a short clip's: the points there are come first, in their order
             places = (lines < 0).to(torch.uint8).argsort(dim=-1, stable=True)[..., : stop - start]
             lines = lines.gather(-1, places)
-        return replace(self, motion=motion, trajectories=lines)
+        numbers = self.frame_numbers
+        if numbers is None:
+            numbers = torch.arange(frames).expand(len(self), -1)
+        return replace(self, motion=motion, trajectories=lines, frame_numbers=numbers[:, start:stop])
 
     def followed_by(self, other: ClipConditionsBatch) -> ClipConditionsBatch:
         """This batch's samples, then those of ``other``, as one batch."""
@@ -198,7 +214,7 @@ class ClipConditionsBatch(_Droppable):
             first, second = getattr(self, name), getattr(other, name)
             return None if first is None else torch.cat([first, second])
 
-        tensors = {name: joined(name) for name in ("class_id", "prior", "motion", "trajectories")}
+        tensors = {name: joined(name) for name in TENSORS}
         return replace(self, text=self.text + other.text, **tensors)  # type: ignore[arg-type]
 
 

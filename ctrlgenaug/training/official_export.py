@@ -41,7 +41,7 @@ def write_officially(folder: str | Path) -> list[Path]:
         if not isinstance(config, dict):
             raise UserError("is not a model's config", "Export it again", model / "config.json")
         weights = read_folder(model)
-        config, weights = _as_published(config, weights)
+        config, weights = _as_published(config, weights, model)
         with atomic_path(model / f"{DIFFUSERS[0]}.bin") as temporary:
             torch.save(weights, temporary)
         write_json(model / "config.json", config)
@@ -52,12 +52,16 @@ def write_officially(folder: str | Path) -> list[Path]:
 
 
 def _as_published(
-    config: dict[str, Any], weights: dict[str, Tensor]
+    config: dict[str, Any], weights: dict[str, Tensor], folder: Path
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if "quant_conv.weight" in weights:
         return config, {"vae_loss.logvar": torch.zeros(())} | weights
     sequence = any("motion_encoder" in name or "attn_temp" in name for name in weights)
-    config = {name: value for name, value in config.items() if name != "prediction_type"}  # not theirs
+    if config.get("frame_positions"):
+        what = "knows the frames' places (frame_positions), which the published code cannot tell it"
+        raise UserError(what, "Train one without to use it there", folder)
+    ours = ("prediction_type", "frame_positions")
+    config = {name: value for name, value in config.items() if name not in ours}
     fields = UNET_FIELDS | (SEQUENCE_FIELDS if sequence else IMAGE_FIELDS)
     if not sequence:  # the sequence stage's lines, which its users add to the image model's config by hand
         config = {name: value for name, value in config.items() if name not in SEQUENCE_FIELDS}

@@ -117,6 +117,8 @@ def test_a_longer_clip_goes_there_and_back(home):
         return {row[0]: frozenset(row) - {-1} for row in map(tuple, numbers)}
 
     assert linked(back, turned=True) == linked(short.trajectories, turned=False)
+    assert long.frame_numbers.tolist() == there_and_back(5, 14).tolist() and short.frame_numbers is None
+    assert batch.within(slice(4, 9), 14).frame_numbers.tolist() == [[4, 3, 2, 1, 0]]
     assert torch.equal(short.of_length(3).motion, short.motion[:2])
     assert short.of_length(5) is short and batch.within(slice(0, 14), 14) is batch
 
@@ -127,6 +129,7 @@ def test_a_window_keeps_what_lies_in_it(home):
     window = batch.within(slice(1, 4), 5)
     assert window.motion.shape[1] == 2 and torch.equal(window.motion, batch.motion[:, 1:3])
     assert window.trajectories.shape == (1, 3 * 1024, 3) and window.prior is batch.prior
+    assert window.frame_numbers.tolist() == [[1, 2, 3]]
     for point in range(0, 3 * 1024, 97):
         row = batch.trajectories[0, point + 1024].tolist()
         kept = [number - 1024 for number in row if 1024 <= number < 4 * 1024]

@@ -13,7 +13,9 @@ from golden_vectors import SMALL_UNET, SMALL_VAE, arr, keys, official_weights
 from safetensors.torch import load_file, save_file
 
 from cond2img.models import AutoencoderKL, UNet2DMultiConditionModel, load_vae
+from cond2video.config import FINETUNED
 from cond2video.models import UNet3DMultiConditionModel
+from cond2video.models.checkpoints import load_sequence_parts
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.training.official_export import write_officially
 
@@ -282,6 +284,22 @@ def test_the_official_format_has_what_the_published_code_asks_for_and_loads_here
     assert load_vae(tmp_path).config.in_channels == 1
     with pytest.raises(UserError, match="holds no model"):
         write_officially(tmp_path / "unet" / "nothing")
+
+
+def test_frame_positions_stay_with_the_weights_and_are_refused_in_the_official_format(tmp_path):
+    model = UNet3DMultiConditionModel(**SMALL_UNET, frame_positions=True)
+    model.save_pretrained(tmp_path / "unet3d")
+    assert UNet3DMultiConditionModel.from_trained_3d(tmp_path).config.frame_positions
+    other = UNet3DMultiConditionModel(**SMALL_UNET)
+    assert not other.config.frame_positions
+    load_sequence_parts(other, tmp_path / "unet3d", FINETUNED)
+    assert other.config.frame_positions
+    with pytest.raises(UserError, match="unet3d.*frame_positions"):
+        write_officially(tmp_path)
+    assert list(tmp_path.rglob("*.safetensors"))  # as it was
+    UNet3DMultiConditionModel(**SMALL_UNET).save_pretrained(tmp_path / "unet3d")
+    write_officially(tmp_path)
+    assert "frame_positions" not in json.loads((tmp_path / "unet3d/config.json").read_text())
 
 
 class Refused:

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,10 +10,16 @@ import torch.nn.functional as F
 from golden_vectors import SMALL_UNET, arr, difference, official_weights
 
 from cond2img.models import UNet2DMultiConditionModel
-from cond2img.models.conditioning import Trajectories, number_points
+from cond2img.models.attention import TransformerBlock
+from cond2img.models.conditioning import Conditioning, Trajectories, number_points
 from cond2video.models import UNet3DMultiConditionModel, attention, mark_finetuned
-from cond2video.models.attention import key_frame_attention, trajectory_attention
+from cond2video.models.attention import (
+    SequenceTransformerBlock,
+    key_frame_attention,
+    trajectory_attention,
+)
 from cond2video.models.unet import FINETUNED
+from ctrlgenaug.conditions.clip import ClipConditionsBatch
 
 SIDE = 16  # latents of 128-pixel pictures: four times cheaper than the real ones
 
@@ -143,6 +150,58 @@ def test_an_inflated_model_is_the_image_model():
     assert torch.equal(sequence(x[:, :, None], 300, **given).sample[:, :, 0], expected)
     sequence.initialise_sequence_parts("official")
     assert difference(sequence(x[:, :, None], 300, **given).sample[:, :, 0], expected) > 1e-2
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("init, least, most", [("identity", 0.2, 5.0), ("official", 0.0, 0.01)])
+def test_a_movement_of_one_place_of_the_latents_comes_out_as_about_one(init, least, most):
+    torch.manual_seed(0)
+    model = UNet3DMultiConditionModel(**SMALL_UNET)
+    model.initialise_sequence_parts(init)
+    moved = torch.zeros(3, 2, 64, 64)
+    moved[1, 0], moved[2, 1] = 8, -8
+    features = model.motion_encoder(moved)[:, :, 2:-2, 2:-2]  # away from the border
+    assert least <= float((features[1:] - features[:1]).std()) <= most
+
+
+@torch.no_grad()
+def test_frame_positions_are_sines_that_sequential_attention_adds():
+    """softmax(Q K^T) V of LayerNorm(x) + waves, the waves being those of the transformer's first paper."""
+    block = SequenceTransformerBlock(32, 2, 16, with_image=False).eval()
+    x, numbers = arr("frames", (2 * 3, 4, 32)), torch.tensor([[0, 1, 2], [5, 4, 3]])
+    given = Conditioning(frames=3, text=arr("text", (2, 7, 16)))
+    before = TransformerBlock.forward(block, x, (2, 2), given)
+    angles = numbers[..., None] * 10000 ** (-torch.arange(16) / 15)  # (2, 3, 16)
+    waves = torch.cat([angles.sin(), angles.cos()], dim=-1)
+    rows = block.norm_temp(before.view(2, 3, 4, 32)) + waves[:, :, None]
+    rows = rows.transpose(1, 2).flatten(0, 1)
+    added = block.attn_temp.attend(rows, block.attn_temp.keys_values(rows))
+    expected = before + added.view(2, 4, 3, 32).transpose(1, 2).reshape(6, 4, 32)
+    found = block(x, (2, 2), replace(given, frame_numbers=numbers))
+    assert difference(found, expected) < 1e-5
+    assert difference(block(x, (2, 2), given), expected) > 1e-3
+
+
+@torch.no_grad()
+def test_only_a_model_with_frame_positions_looks_at_the_frames_numbers():
+    plain = UNet3DMultiConditionModel(**SMALL_UNET).eval()
+    plain.load_state_dict(official_weights("unet3d"))
+    placed = UNet3DMultiConditionModel(**SMALL_UNET, frame_positions=True).eval()
+    placed.load_state_dict(plain.state_dict())  # no weight more, none less
+    x, text = arr("x", (6, 4, 32, 32)), arr("text", (2, 7, 768))
+    batch = ClipConditionsBatch(torch.tensor([0, 2]), ("", ""))
+    later = replace(batch, frame_numbers=torch.tensor([[0, 1, 2], [4, 5, 6]]))
+
+    def predict(model, conditions):
+        return model(x, 300, conditions=model.condition(text, conditions, frames=3)).sample
+
+    assert torch.equal(predict(plain, batch), predict(plain, later))
+    first, second = predict(placed, batch), predict(placed, later)
+    assert torch.equal(first[:3], second[:3])
+    assert difference(first[3:], second[3:]) > 1e-4
+    assert difference(first, predict(plain, batch)) > 1e-4
+    encoded = placed.condition(text, later, frames=3)
+    assert difference(placed(x[3:], 300, conditions=encoded.last(1)).sample, second[3:]) < 1e-5
 
 
 def naive_key_frame_attention(q, k, v):

@@ -277,6 +277,9 @@ def test_velocity_is_resumed_exactly_exported_and_taken_up_by_the_next_stage(cha
     stage = build("sequence_ldm", clips)
     assert stage.schedule == NoiseSchedule("v_prediction", rescale_betas_zero_snr=True)
     assert clips.prediction_type == "v_prediction"  # what the run keeps
+    assert clips.frame_positions is False and not stage.model.config.frame_positions  # as published
+    clips.frame_positions = True
+    assert build("sequence_ldm", clips).model.config.frame_positions
 
 
 def test_export_by_hand_of_an_older_checkpoint_and_without_average(chain, tmp_path, monkeypatch):
