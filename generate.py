@@ -133,6 +133,14 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "for variety where conditions steer weakly (default: %(default)s)",
     )
     sampling.add_argument(
+        "--noise_correlation",
+        type=number_from_0,
+        default=0.0,
+        metavar="C",
+        help="of the initial noise of a clip's frames, 0 to 1: the higher, the less they differ by chance, so that "
+        "slices come in order, but chance findings stay, too (default: 0, each frame its own, as published)",
+    )
+    sampling.add_argument(
         "--batch_norm",
         choices=BATCH_NORMS,
         default="running",
@@ -185,6 +193,7 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
         guidance=Guidance(options.guidance_scale, interval, options.class_contrast),
         timestep_spacing=options.timestep_spacing,
         noise=options.noise,
+        noise_correlation=options.noise_correlation,
         batch_norm=options.batch_norm,
         cache_interval=options.cache_interval,
         cache_center=options.cache_center,

@@ -30,6 +30,7 @@ class Sampling:
         guidance: how strong, when, and whether away from the other classes.
         noise: ``shared``: all samples with the same seed start from the same noise, as published; ``own``: each sample
             from its own.
+        noise_correlation: of the initial noise of any two frames of a clip; 0: each frame has its own, as published.
         timestep_spacing: which timesteps are visited, see `cond2img.pipelines.solvers.make_scheduler`; None: as the
             model's schedule wants it, which is "leading" for the published one.
         batch_norm: ``running``: the image prior is normalised with the statistics that training collected;
@@ -52,6 +53,7 @@ class Sampling:
     guidance: Guidance = field(default_factory=Guidance)
     timestep_spacing: str | None = None
     noise: str = "shared"
+    noise_correlation: float = 0.0
     batch_norm: str = "running"
     cache_interval: int = 1
     cache_center: float | None = None
@@ -77,6 +79,11 @@ class Sampling:
         self._check_additions()
 
     def _check_additions(self) -> None:
+        if not 0 <= self.noise_correlation <= 1:
+            raise UserError(
+                f"noise_correlation {self.noise_correlation:g} is none",
+                "Give 0 (frames independent) to 1 (all alike)",
+            )
         center, length, stride = self.cache_center, self.context_length, self.context_stride
         if center is not None and not 0 <= center <= 1:
             raise UserError(
@@ -117,5 +124,6 @@ class Sampling:
             "context_length": self.context_length,
             "context_stride": self.context_stride,
             "noise": None if self.noise == "shared" else self.noise,
+            "noise_correlation": self.noise_correlation or None,
             "compiled": self.compiled or None,  # rounds differently
         }

@@ -133,6 +133,7 @@ class SequenceSynthesiser:
             generator=[
                 torch.Generator("cpu").manual_seed(sample.noise_seed(sampling.noise)) for sample in samples
             ],
+            noise_correlation=sampling.noise_correlation,
             num_inference_steps=sampling.num_inference_steps,
             guidance=sampling.guidance,
             cache_interval=sampling.cache_interval,

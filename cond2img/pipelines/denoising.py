@@ -45,6 +45,26 @@ class Window:
     deep: DeepFeatures
 
 
+def initial_noise(
+    shape: tuple[int, ...],
+    generators: Sequence[torch.Generator | None],
+    correlation: float = 0.0,
+    device: torch.device | None = None,
+) -> Tensor:
+    """Standard normal noise of ``shape`` (B, 4, F, h, w), each sample's from its own generator, whatever the batch.
+
+    With a correlation c it is sqrt(c) common + sqrt(1 - c) own of each frame: still standard normal, and any two
+    frames' is correlated by c (mixed noise, Ge et al., ICCV 2023).
+    """
+
+    def drawn(frames: int) -> Tensor:
+        size = (1, shape[1], frames, *shape[3:])
+        return torch.cat([randn_tensor(size, one, device, torch.float32) for one in generators])
+
+    own = drawn(shape[2])
+    return correlation**0.5 * drawn(1) + (1 - correlation) ** 0.5 * own if correlation else own
+
+
 class GuidedPipeline(DiffusionPipeline):
     """Base of both pipelines.
 
@@ -179,9 +199,9 @@ class GuidedPipeline(DiffusionPipeline):
     # ------------------------------------------------------------------------------------ sampling
 
     def _initial_latents(
-        self, shape: tuple[int, ...], generator: Generators, latents: Tensor | None
+        self, shape: tuple[int, ...], generator: Generators, latents: Tensor | None, correlation: float = 0.0
     ) -> Tensor:
-        """Noise of ``shape`` (B, 4, F, h, w): each sample's from its own generator, whatever the batch."""
+        """See `initial_noise`; noise that is given stays as it is."""
         device = self._execution_device
         if latents is not None and tuple(latents.shape) != shape:
             raise ValueError(f"latents have shape {tuple(latents.shape)}, expected {shape}")
@@ -190,8 +210,7 @@ class GuidedPipeline(DiffusionPipeline):
         if latents is None:
             if not isinstance(generator, (list, tuple)):
                 generator = [generator] * shape[0]
-            noise = [randn_tensor((1, *shape[1:]), one, device, torch.float32) for one in generator]
-            latents = torch.cat(noise)
+            latents = initial_noise(shape, generator, correlation, device)
         return latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
 
     def _denoise(
@@ -285,6 +304,7 @@ class GuidedPipeline(DiffusionPipeline):
         guidance: Guidance | None = None,
         generator: Generators = None,
         latents: Tensor | None = None,
+        noise_correlation: float = 0.0,
         output_type: str = "np",
         callback: Callback | None = None,
         cache_interval: int = 1,
@@ -306,7 +326,7 @@ class GuidedPipeline(DiffusionPipeline):
             latents: (B, 4, F, height / 8, width / 8) standard normal noise in place of the generators'.
             output_type: "np", "pt", "pil" or "latent".
             callback: called with (pipeline, step, timestep, {"latents": (B, 4, F, h, w)}); may return new latents.
-            cache_interval, cache_center, context_length, context_stride, batch_norm: see `Sampling`.
+            noise_correlation, cache_interval, cache_center, context_length, context_stride, batch_norm: see `Sampling`.
 
         Returns:
             "np": (B, F, H, W) float32 in [0, 1]; "pt": (B, 1, F, H, W); "pil": B lists of F grey pictures; "latent":
@@ -329,7 +349,9 @@ class GuidedPipeline(DiffusionPipeline):
             within, length = conditions.within(part, frames), part.stop - part.start
             encoded = self._condition(within, length, guidance, with_text, without_text, batch_norm)
             windows.append(Window(part, encoded, DeepFeatures()))
-        noise = self._initial_latents(shape, generator, latents).transpose(1, 2)  # (B, F, 4, h, w)
+        noise = self._initial_latents(shape, generator, latents, noise_correlation).transpose(
+            1, 2
+        )  # (B, F, 4, h, w)
         fresh = fresh_steps(num_inference_steps, cache_interval, cache_center)
         result = self._denoise(noise, windows, guidance, num_inference_steps, generator, callback, fresh)
         result = result.transpose(1, 2) if output_type == "latent" else self._pictures(result, output_type)

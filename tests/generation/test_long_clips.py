@@ -57,6 +57,7 @@ def test_long_clips_by_the_script(world, call_script, tmp_path):
         ),
         (("--context_length", 8, "--context_stride", 9), "context_stride 9 does not fit context_length 8"),
         (("--cache_interval", 2, "--cache_center", 2), "cache_center 2 is no share of the run. Give 0"),
+        (("--noise_correlation", 1.5), "noise_correlation 1.5 is none. Give 0 (frames independent) to 1"),
         (("--cache_center", 0.5), "cache_center without caching changes nothing. Give --cache_interval 2"),
     ],
 )

@@ -109,6 +109,20 @@ def test_noise_is_a_samples_own(image):
     assert torch.equal(in_order[0], noise[0][0]) and not torch.equal(in_order[1], noise[0][1])
 
 
+def test_correlated_noise_is_standard_normal_and_the_samples_own(video):
+    shape, c = (2, 4, 6, 32, 32), 0.7
+    noise = video._initial_latents(shape, seeds(3, 4), None, c)
+    assert abs(float(noise.std()) - 1) < 0.02
+    for sample in noise:
+        found = torch.corrcoef(sample.transpose(0, 1).flatten(1))  # of the six frames
+        assert (found[~torch.eye(6, dtype=torch.bool)] - c).abs().max() < 0.05
+    assert torch.equal(video._initial_latents((1, *shape[1:]), seeds(4), None, c)[0], noise[1])
+    alike = video._initial_latents(shape, seeds(3, 4), None, 1.0)
+    assert torch.equal(alike[:, :, 0], alike[:, :, 5]) and not torch.equal(alike[0], alike[1])
+    given = arr("noise", shape)
+    assert torch.equal(video._initial_latents(shape, None, given, c), given)
+
+
 def test_the_same_seed_gives_the_same_images(image):
     prior = arr("prior", (1, 256, 16, 16))
     one, same, other = (
