@@ -129,6 +129,7 @@ def test_sequence_parts_are_taken_over_whole_or_refused(copied, tmp_path):
     load_sequence_parts(fresh, BASE / "sequence_parts", FINETUNED)
     changed = {name for name, value in fresh.state_dict().items() if not torch.equal(value, before[name])}
     assert any("attn_temp" in name for name in changed)
+    assert fresh.config.frame_positions  # as the parts were trained
     assert all(any(part in name for part in FINETUNED) for name in changed)
     other = UNet3DMultiConditionModel.from_config({**fresh.config, "motion_condition": False})
     load_sequence_parts(other, BASE / "sequence_parts", FINETUNED)  # what it lacks it does not ask for

@@ -26,7 +26,8 @@ UNet, and the parts that the sequence stage adds, {megabytes:.1f} MB in float16.
   {decoder_steps:,} steps of 2 frames, absolute difference. Error on unseen patients: {reconstruction}.
 - Image UNet: {image_steps:,} steps of {batch_size} frames, velocity, half of the timesteps uniform and half towards
   high noise, learning rate 1e-3 with cosine decay, priors kept in 90 %.
-- Sequence parts: {sequence_steps:,} steps of 2 clips of 8 frames of {clips:,} patients, learning rate 5e-4.
+- Sequence parts: {sequence_steps:,} steps of 2 clips of 8 frames of {clips:,} patients, learning rate 5e-4, the frames'
+  places being known (`frame_positions`).
 - Again: `python -m augment.demo.base --scratch FOLDER --out FOLDER`.
 
 ## How well it follows

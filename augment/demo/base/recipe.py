@@ -53,7 +53,7 @@ class Recipe:
     unseen: int = 48
     decoder_steps: int = 2900
     image_steps: int = 1800
-    sequence_steps: int = 1400
+    sequence_steps: int = 2000
     batch_size: int = 16
 
 
@@ -177,6 +177,7 @@ class BaseTraining:
             **self._settings("sequence", self.recipe.sequence_steps),
             vae_path=str(self.start / "vae"),
             steering_samples=0,  # measured by the stage itself, without classes
+            frame_positions=True,
             timestep_sampling="mixture",
             condition_dropping=ConditionDropping(keep_all=0.7, drop_all=0.1),
             train_batch_size=2,

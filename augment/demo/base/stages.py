@@ -133,6 +133,7 @@ class BaseSequenceStage(_Unlabelled, SequenceStage):
     def __init__(self, config: SequenceConfig, train: DrawnClips, test: DrawnClips) -> None:
         torch.manual_seed(config.seed)
         model = UNet3DMultiConditionModel.from_pretrained_2d(config.pretrained_model_path, subfolder="unet")
+        model.register_to_config(frame_positions=config.frame_positions)
         mark_finetuned(model, config.trainable_modules)
         DiffusionStage.__init__(self, config, train, BaseStep(model))
         self.test_data = test
