@@ -24,7 +24,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)
 
 
 def remove_leftovers(folder: str | Path) -> int:
-    """Removes what a killed run left unfinished in ``folder``; returns how many. Call only under `exclusive`."""
+    """Removes what a killed run left unfinished in ``folder``; returns how many. Call only under its lock."""
     leftovers = list(Path(folder).glob(f"{TEMPORARY_PREFIX}*"))
     for item in leftovers:
         remove(item)

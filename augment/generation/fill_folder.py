@@ -125,5 +125,6 @@ def draw_contact_sheets(folder: SynthesisFolder, samples: Sequence[Sample]) -> l
                 continue  # damaged since; VAE-Seq and the filter will name it
         if rows:
             sheets.append(folder.contact_sheet(cls))
-            save_picture(sheets[-1], contact_sheet(rows))
+            with folder.alone():
+                save_picture(sheets[-1], contact_sheet(rows))
     return sheets

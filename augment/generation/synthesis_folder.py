@@ -22,7 +22,14 @@ from augment.generation.plan import Sample, parse_file_name
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import append_line, text_lines
-from ctrlgenaug.folders import claim_folder, exclusive, is_held, make_folder, refuse_link
+from ctrlgenaug.folders import (
+    claim_folder,
+    exclusive,
+    is_held,
+    make_folder,
+    refuse_link,
+    remove_leftovers,
+)
 from ctrlgenaug.plain_data import parse_json, read_json, to_json, write_jsonl
 
 MANIFEST, SETTINGS, PARTS, JOURNAL = "manifest.jsonl", "settings.json", ".parts", "journal.jsonl"
@@ -126,7 +133,9 @@ class SynthesisFolder:
         """
         make_folder(self.path)
         with contextlib.ExitStack() as held:
-            with self._lock():
+            with self.alone() as alone:
+                if alone:  # so whatever lies there unfinished is a killed run's
+                    remove_leftovers(self.path)
                 corner = self._enter_corner(shard, held)
                 self._claim(settings, corner)
             for leftover in corner.glob(f"*{SUFFIX}"):  # of a killed run
@@ -162,7 +171,7 @@ class SynthesisFolder:
 
     def _fold(self, part: Part) -> None:
         """Rewrites the manifest from itself and all journals; files that are gone lose their row."""
-        with self._lock() as alone:
+        with self.alone() as alone:
             rows, present = self.rows(), self.names()
             for name in sorted(present - rows.keys()):
                 row = part.row_of(name)
@@ -183,8 +192,12 @@ class SynthesisFolder:
                     shutil.rmtree(corner, ignore_errors=True)
 
     @contextlib.contextmanager
-    def _lock(self) -> Iterator[bool]:
-        """Whoever enters or leaves the folder does so alone. False on file systems that know no such locks."""
+    def alone(self) -> Iterator[bool]:
+        """Whoever enters or leaves the folder, or writes a file that all shards share, does so alone.
+
+        Yields:
+            False on file systems that know no such locks.
+        """
         handle = os.open(self.path, os.O_RDONLY)
         try:
             try:

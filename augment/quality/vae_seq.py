@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from augment.generation.plan import parse_file_name
+from augment.generation.synthesis_folder import SynthesisFolder
 from augment.quality.latents import LatentStore, frame_directions
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path, write_text
+from ctrlgenaug.folders import make_folder
 from ctrlgenaug.model_steps import Workers
 from ctrlgenaug.plain_data import write_json
 from ctrlgenaug.progress import progress, say
@@ -103,7 +105,6 @@ def list_videos(folder: str | Path) -> list[Path]:
 
 def write_results(folder: Path, scores: Mapping[str, float]) -> None:
     """Writes the scores to ``folder``: JSON as published (file name -> score), CSV with class and clip, histogram."""
-    write_json(folder / f"{RESULTS}.json", dict(scores))
     rows = []
     for name, score in scores.items():
         try:
@@ -113,8 +114,11 @@ def write_results(folder: Path, scores: Mapping[str, float]) -> None:
             rows.append((name, "", "", "", score))
     text = io.StringIO()
     csv.writer(text).writerows([("file_name", "clip", "class", "seed", "vae_seq"), *rows])
-    write_text(folder / f"{RESULTS}.csv", text.getvalue())
-    _draw_histogram(folder / f"{RESULTS}.png", {row[0]: str(row[2]) for row in rows}, scores)
+    make_folder(folder)
+    with SynthesisFolder(folder).alone():  # a generation that starts removes what lies there unfinished
+        write_json(folder / f"{RESULTS}.json", dict(scores))
+        write_text(folder / f"{RESULTS}.csv", text.getvalue())
+        _draw_histogram(folder / f"{RESULTS}.png", {row[0]: str(row[2]) for row in rows}, scores)
 
 
 def _draw_histogram(path: Path, classes: Mapping[str, str], scores: Mapping[str, float]) -> None:

@@ -70,6 +70,19 @@ def undisturbed(tmp_path_factory):
     return files
 
 
+def test_what_a_kill_left_half_written_beside_the_clips_is_gone_after_the_next_run(tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in (
+        ".unfinished-0123456789ab.json",
+        ".unfinished-0123456789ac.jsonl",
+        ".unfinished-0123456789ad.png",
+    ):
+        (tmp_path / "out" / name).write_text("{")
+    assert start(tmp_path / "out", tmp_path / "marks").wait(300) == 0
+    assert len(contents(tmp_path / "out")) == COUNT
+    assert not list((tmp_path / "out").glob(".unfinished-*"))
+
+
 def test_twenty_kills_and_a_restart(undisturbed, tmp_path):
     out, draw = tmp_path / "out", random.Random(20)
     seen, workers = [], []
