@@ -122,7 +122,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         type=number_from_0,
         default=0.0,
         metavar="W",
-        help="also guide away from the other classes, where the class is followed too weakly: 2 is a good start; "
+        help="also guide away from the other classes, where the class is followed too weakly: 1 is a good start; "
         "a step costs one branch more for each other class (default: 0, off, as published)",
     )
     sampling.add_argument(
