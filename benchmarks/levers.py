@@ -56,7 +56,9 @@ def two_gathers(y: Tensor, trajectories: Trajectories) -> Tensor:
     return ((scores + trajectories.bias.unsqueeze(3)).softmax(-1) @ values).squeeze(3)
 
 
-def each_frame_its_own(attention: MultiModalAttention, x: Tensor, conditions: Conditioning) -> Tensor:
+def each_frame_its_own(
+    attention: MultiModalAttention, x: Tensor, size: tuple[int, int], conditions: Conditioning
+) -> Tensor:
     """Multimodal attention whose keys and values are repeated for every frame."""
 
     def repeat(pair: KeysValues) -> KeysValues:

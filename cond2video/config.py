@@ -34,6 +34,9 @@ class SequenceConfig(DiffusionConfig):
     frame_positions: bool | None = (
         None  # sequential attention knows the frames' places; None: as sequence_parts
     )
+    prior_follows_motion: bool | None = (
+        None  # the image prior is taken along the motion field; None: as sequence_parts
+    )
     fresh_init: str = "identity"  # or official: how the parts that the image model lacks start
     freeze_batch_norm: bool = True  # False: the frozen BatchNorm's statistics go on moving, as published
 

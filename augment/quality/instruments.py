@@ -13,10 +13,9 @@ import numpy as np
 from augment.quality import networks, smoothness
 from augment.quality.latents import LatentSettings, LatentStore
 from augment.quality.networks import Extractor
-from ctrlgenaug.conditions.motion_extraction import field_options
+from ctrlgenaug.conditions.motion_extraction import field_options, noted_encoding
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.plain_data import read_json
 
 INTERPOLATORS = {
     "mean": "the mean of the neighbouring frames, not AMT-S",
@@ -203,10 +202,7 @@ class Instruments:
     @cached_property
     def motion_settings(self) -> dict[str, Any]:
         """How the conditions' motion fields were encoded, so that synthetic clips' are extracted alike."""
-        noted = {}
-        if self.home is not None and (self.home / self.spec.motion_dir / "settings.json").is_file():
-            noted = read_json(self.home / self.spec.motion_dir / "settings.json")
-        return field_options(noted if isinstance(noted, dict) else {})
+        return field_options(noted_encoding(self.home / self.spec.motion_dir) if self.home else {})
 
     def latent_store(self, group: str) -> LatentStore:
         """The store of a set's latents, kept where `EvaluationSettings.latents_dir` says."""

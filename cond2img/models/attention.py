@@ -7,6 +7,7 @@ from diffusers.models.attention import FeedForward
 from torch import Tensor, nn
 
 from cond2img.models.conditioning import Conditioning, KeysValues
+from ctrlgenaug.conditions.origins import sample
 
 
 class Attention(nn.Module):
@@ -74,15 +75,24 @@ class MultiModalAttention(nn.Module):
             image = self.attn_condImage.keys_values(conditions.image)
         return self.attn2.keys_values(conditions.text), image
 
-    def forward(self, x: Tensor, conditions: Conditioning) -> Tensor:
+    def forward(self, x: Tensor, size: tuple[int, int], conditions: Conditioning) -> Tensor:
         """(B*F, N, C) -> (B*F, N, C)."""
         shape = x.shape
         x = x.reshape(conditions.batch, -1, shape[-1])  # (B, F*N, C)
         text, image = self.keys_values(conditions)
         y = x + self.attn2.attend(self.norm2(x), text)
         if image is not None:
-            y = y + self.attn_condImage.attend(self.norm_condImage(x), image)
+            seen = self.attn_condImage.attend(self.norm_condImage(x), image).reshape(shape)
+            return y.reshape(shape) + _moved(seen, size, conditions)
         return y.reshape(shape)
+
+
+def _moved(seen: Tensor, size: tuple[int, int], conditions: Conditioning) -> Tensor:
+    """What was ``seen`` (B*F, N, C) of the image prior, at the places to which the motion field has taken it."""
+    if conditions.origins is None:
+        return seen
+    maps = seen.unflatten(1, size).permute(0, 3, 1, 2)  # (B*F, C, H, W)
+    return sample(maps, conditions.origins).permute(0, 2, 3, 1).flatten(1, 2)
 
 
 class TransformerBlock(nn.Module):
@@ -101,7 +111,7 @@ class TransformerBlock(nn.Module):
     def forward(self, x: Tensor, size: tuple[int, int], conditions: Conditioning) -> Tensor:
         """(B*F, H*W, C) -> (B*F, H*W, C); ``size`` is (H, W)."""
         x = x + self.attn1(self.norm1(x), size, conditions)
-        x = self.multi_modal_attn(x, conditions)
+        x = self.multi_modal_attn(x, size, conditions)
         return x + self.ff(self.norm3(x))
 
 

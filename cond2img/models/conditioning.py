@@ -97,6 +97,8 @@ class Conditioning:
         motion: (B * F, C, H, W) what the motion field adds to the UNet's first feature map, or None.
         trajectories: for motion field attention, or None.
         frame_numbers: (B, F) places in the clip, for a model that knows them; None: it does not, as published.
+        origins: (B * F, 2, H, W) where each place was in the first frame, for a model whose image prior follows the
+            motion field (`ctrlgenaug.conditions.origins`); None: the prior stays where it is, as published.
         cache: keys and values of text and image for each multimodal attention of the UNet, in its order; None:
             each attention projects the tokens itself.
     """
@@ -109,6 +111,7 @@ class Conditioning:
     motion: Tensor | None = None
     trajectories: Trajectories | None = None
     frame_numbers: Tensor | None = None
+    origins: Tensor | None = None
     cache: tuple[tuple[KeysValues, KeysValues | None], ...] | None = None
 
     @property
@@ -137,6 +140,7 @@ class Conditioning:
             motion=cut(self.motion, self.frames),
             trajectories=lines,
             frame_numbers=cut(self.frame_numbers),
+            origins=cut(self.origins, self.frames),
             cache=self.cache
             and tuple((cut_pair(text), image and cut_pair(image)) for text, image in self.cache),
         )

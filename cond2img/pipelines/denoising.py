@@ -23,6 +23,7 @@ from cond2img.pipelines.finite import check_finite
 from cond2img.pipelines.pictures import to_pictures
 from cond2img.pipelines.windows import blend, context_windows
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
+from ctrlgenaug.conditions.origins import nearest
 from ctrlgenaug.errors import UserError
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
@@ -50,11 +51,13 @@ def initial_noise(
     generators: Sequence[torch.Generator | None],
     correlation: float = 0.0,
     device: torch.device | None = None,
+    origins: Tensor | None = None,
 ) -> Tensor:
     """Standard normal noise of ``shape`` (B, 4, F, h, w), each sample's from its own generator, whatever the batch.
 
     With a correlation c it is sqrt(c) common + sqrt(1 - c) own of each frame: still standard normal, and any two
-    frames' is correlated by c (mixed noise, Ge et al., ICCV 2023).
+    frames' is correlated by c (mixed noise, Ge et al., ICCV 2023). With ``origins`` (B, F, 2, H, W) the common noise
+    goes with what moves, by whole places; what comes into view has its own.
     """
 
     def drawn(frames: int) -> Tensor:
@@ -62,7 +65,15 @@ def initial_noise(
         return torch.cat([randn_tensor(size, one, device, torch.float32) for one in generators])
 
     own = drawn(shape[2])
-    return correlation**0.5 * drawn(1) + (1 - correlation) ** 0.5 * own if correlation else own
+    if not correlation:
+        return own
+    common = drawn(1)
+    mixed = correlation**0.5 * common + (1 - correlation) ** 0.5 * own
+    if origins is None:
+        return mixed
+    moved, inside = nearest(common[:, :, 0], origins.to(common.device))  # (B, 4, F, h, w), (B, 1, F, h, w)
+    mixed = correlation**0.5 * moved + (1 - correlation) ** 0.5 * own
+    return torch.where(inside, mixed, own)
 
 
 class GuidedPipeline(DiffusionPipeline):
@@ -199,7 +210,12 @@ class GuidedPipeline(DiffusionPipeline):
     # ------------------------------------------------------------------------------------ sampling
 
     def _initial_latents(
-        self, shape: tuple[int, ...], generator: Generators, latents: Tensor | None, correlation: float = 0.0
+        self,
+        shape: tuple[int, ...],
+        generator: Generators,
+        latents: Tensor | None,
+        correlation: float = 0.0,
+        origins: Tensor | None = None,
     ) -> Tensor:
         """See `initial_noise`; noise that is given stays as it is."""
         device = self._execution_device
@@ -210,7 +226,7 @@ class GuidedPipeline(DiffusionPipeline):
         if latents is None:
             if not isinstance(generator, (list, tuple)):
                 generator = [generator] * shape[0]
-            latents = initial_noise(shape, generator, correlation, device)
+            latents = initial_noise(shape, generator, correlation, device, origins)
         return latents.to(device, torch.float32) * self.scheduler.init_noise_sigma
 
     def _denoise(
@@ -349,9 +365,10 @@ class GuidedPipeline(DiffusionPipeline):
             within, length = conditions.within(part, frames), part.stop - part.start
             encoded = self._condition(within, length, guidance, with_text, without_text, batch_norm)
             windows.append(Window(part, encoded, DeepFeatures()))
-        noise = self._initial_latents(shape, generator, latents, noise_correlation).transpose(
-            1, 2
-        )  # (B, F, 4, h, w)
+        follows = self.unet.config.get("prior_follows_motion") and noise_correlation and frames > 1
+        places = conditions.all_origins() if follows else None
+        noise = self._initial_latents(shape, generator, latents, noise_correlation, places)
+        noise = noise.transpose(1, 2)  # (B, F, 4, h, w)
         fresh = fresh_steps(num_inference_steps, cache_interval, cache_center)
         result = self._denoise(noise, windows, guidance, num_inference_steps, generator, callback, fresh)
         result = result.transpose(1, 2) if output_type == "latent" else self._pictures(result, output_type)

@@ -22,6 +22,7 @@ from cond2img.models.checkpoints import (
     trained_fields,
 )
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.training.official_export import SEQUENCE_ADDITIONS
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def inflate_unet(
 def load_sequence_parts(model: ModelMixin, path: str | Path, trained: Sequence[str]) -> None:
     """Takes over what the sequence stage trains from another sequence UNet, as one would from a motion module.
 
-    Whether they know the frames' places is taken over with them.
+    What they were trained to that leaves no trace in weights (`SEQUENCE_ADDITIONS`) is taken over with them.
 
     Args:
         model: a sequence UNet, inflated.
@@ -87,7 +88,7 @@ def load_sequence_parts(model: ModelMixin, path: str | Path, trained: Sequence[s
             shapes = f"{tuple(value.shape)} instead of {tuple(own[name].shape)}"
             raise UserError(f"has another shape of {name}: {shapes}", remedy, path)
     model.load_state_dict(found, strict=False)
-    model.register_to_config(frame_positions=bool(checkpoint.config.get("frame_positions")))
+    model.register_to_config(**{name: bool(checkpoint.config.get(name)) for name in SEQUENCE_ADDITIONS})
     logger.info("%s: took over %d tensors of sequence parts", path, len(found))
 
 

@@ -75,6 +75,8 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
         motion_condition: whether the model has a motion encoder and insert_unit.
         frame_positions: sequential attention is told each frame's place in the clip, by sines as in AnimateDiff's
             motion module; without weights of its own. As published it is not: then only the first frame is known.
+        prior_follows_motion: what a frame sees of the image prior, which is the first frame's, is taken to where the
+            motion field has moved it; without weights of its own. As published it stays where it was.
 
     Raises:
         ValueError: a field has a value this architecture has no meaning for.
@@ -95,6 +97,7 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
         insert_strategy: str = "concat",
         motion_condition: bool = True,
         frame_positions: bool = False,
+        prior_follows_motion: bool = False,
         **image_fields: Any,
     ) -> None:
         super().__init__(**image_fields)
@@ -167,6 +170,10 @@ class UNet3DMultiConditionModel(UNet2DMultiConditionModel):
         if motion.ndim != 5 or motion.shape[:3] != expected:
             shown = f"({', '.join(map(str, expected))}, 8H, 8W)"
             raise ValueError(f"motion fields have shape {tuple(motion.shape)}, expected {shown}")
+        if self.config.prior_follows_motion and frames > 1:
+            places = conditions.all_origins()
+            assert places is not None  # there is a motion field
+            encoded = replace(encoded, origins=places.to(motion.device).float().flatten(0, 1))
         return encoded if frames == 1 else replace(encoded, motion=self._encode_motion(motion.to(self.dtype)))
 
     def _encode_motion(self, fields: Tensor) -> Tensor:

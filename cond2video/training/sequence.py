@@ -16,8 +16,10 @@ from cond2video.data import LabelledClipData
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
 from cond2video.models.checkpoints import load_sequence_parts
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
+from ctrlgenaug.conditions.motion_extraction import require_filled
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
+from ctrlgenaug.training.official_export import SEQUENCE_ADDITIONS
 from ctrlgenaug.training.records import Records
 
 
@@ -35,9 +37,12 @@ class SequenceStage(DiffusionStage):
         )
         if config.sequence_parts:
             load_sequence_parts(model, config.sequence_parts, FINETUNED)
-        if config.frame_positions is None:
-            config.frame_positions = model.config.frame_positions
-        model.register_to_config(frame_positions=config.frame_positions)
+        for addition in SEQUENCE_ADDITIONS:  # what the run keeps is what the model does
+            if getattr(config, addition) is None:
+                setattr(config, addition, model.config[addition])
+            model.register_to_config(**{addition: getattr(config, addition)})
+        if config.prior_follows_motion and config.motion_condition:
+            require_filled(data.reader.motion_dir)
         mark_finetuned(model, config.trainable_modules)
         super().__init__(config, data, DiffusionStep(model))
         self.model.require_classes(data.spec, config.pretrained_model_path)

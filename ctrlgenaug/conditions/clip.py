@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ctrlgenaug.conditions.motion_field import load_field
+from ctrlgenaug.conditions.origins import origins
 from ctrlgenaug.conditions.trajectories import load_trajectories, replay, still, there_and_back
 from ctrlgenaug.datasets import IMAGE_SIZE, Clip, DatasetSpec
 from ctrlgenaug.plain_data import load_npy
@@ -54,6 +55,7 @@ class _Droppable:
         if unknown:
             raise ValueError(f"{sorted(unknown)} cannot be dropped, only {', '.join(OPTIONAL)}")
         fields = [OPTIONAL[name] for name in names]
+        fields += ["origins"] if "motion" in fields else []
         return replace(self, **{field: _nothing(getattr(self, field)) for field in fields})  # type: ignore
 
 
@@ -70,6 +72,8 @@ class ClipConditions(_Droppable):
         trajectories: (F*1024, F) int32, for each point of the 32 x 32 grids, in the order of frame, row, column, the
             numbers of the points of its trajectory, itself first, -1 where there is none; None for an image.
         frame_numbers: (F,) int64, which frame of the real clip each one stands for; None: each for itself.
+        origins: (F, 2, 64, 64) float32, where each place was in the clip's first frame (`origins.origins`); None: as
+            the motion field has it.
     """
 
     class_id: int
@@ -78,6 +82,7 @@ class ClipConditions(_Droppable):
     motion: Tensor | None = None
     trajectories: Tensor | None = None
     frame_numbers: Tensor | None = None
+    origins: Tensor | None = None
 
     @property
     def num_frames(self) -> int:
@@ -100,6 +105,7 @@ class ClipConditions(_Droppable):
             motion=sign * self.motion[fields],
             trajectories=lines,
             frame_numbers=torch.as_tensor(order).long(),
+            origins=origins(self.motion[None])[0, order],
         )
 
     def of_class(self, class_id: int) -> ClipConditions:
@@ -107,7 +113,7 @@ class ClipConditions(_Droppable):
         return replace(self, class_id=class_id)
 
 
-TENSORS = ("class_id", "prior", "motion", "trajectories", "frame_numbers")
+TENSORS = ("class_id", "prior", "motion", "trajectories", "frame_numbers", "origins")
 
 
 @dataclass(frozen=True)
@@ -121,6 +127,7 @@ class ClipConditionsBatch(_Droppable):
         motion: (B, F-1, 2, 256, 256).
         trajectories: (B, F*1024, F) int32.
         frame_numbers: (B, F) int64; None: 0 to F-1.
+        origins: (B, F, 2, 64, 64); None: as the motion field has it.
     """
 
     class_id: Tensor
@@ -129,6 +136,7 @@ class ClipConditionsBatch(_Droppable):
     motion: Tensor | None = None
     trajectories: Tensor | None = None
     frame_numbers: Tensor | None = None
+    origins: Tensor | None = None
 
     @classmethod
     def stack(cls, samples: Sequence[ClipConditions]) -> ClipConditionsBatch:
@@ -145,6 +153,7 @@ class ClipConditionsBatch(_Droppable):
             stacked("motion"),
             stacked("trajectories"),
             stacked("frame_numbers"),
+            stacked("origins"),
         )
 
     def __len__(self) -> int:
@@ -172,6 +181,12 @@ class ClipConditionsBatch(_Droppable):
         """In page-locked memory, which a GPU copies from without waiting."""
         return self._map(Tensor.pin_memory)
 
+    def all_origins(self) -> Tensor | None:
+        """(B, F, 2, 64, 64): ``origins``, or what the motion field says of them; None without one."""
+        if self.origins is None and self.motion is not None:
+            return origins(self.motion)
+        return self.origins
+
     def unconditional(self) -> ClipConditionsBatch:
         """Its twin for guidance: neither prior nor motion field nor text, the same classes and trajectories."""
         return self.without(OPTIONAL)
@@ -184,7 +199,7 @@ class ClipConditionsBatch(_Droppable):
         """The conditions of some frames of the samples, as of clips of their own.
 
         The window's first frame has no motion field. A trajectory keeps its points in the window. The prior stays that
-        of the clip's first frame, and the frames keep their numbers.
+        of the clip's first frame, and the frames keep their numbers and the places where they were in it.
 
         Args:
             window: of frames, start and stop given.
@@ -200,12 +215,19 @@ class ClipConditionsBatch(_Droppable):
             lines = lines[:, start * cells : stop * cells] - start * cells
             lines = lines.masked_fill((lines < 0) | (lines >= (stop - start) * cells), -1)
             # as in a short clip's: the points there are come first, in their order
-            places = (lines < 0).to(torch.uint8).argsort(dim=-1, stable=True)[..., : stop - start]
-            lines = lines.gather(-1, places)
+            first = (lines < 0).to(torch.uint8).argsort(dim=-1, stable=True)[..., : stop - start]
+            lines = lines.gather(-1, first)
         numbers = self.frame_numbers
         if numbers is None:
             numbers = torch.arange(frames).expand(len(self), -1)
-        return replace(self, motion=motion, trajectories=lines, frame_numbers=numbers[:, start:stop])
+        places = self.all_origins()
+        return replace(
+            self,
+            motion=motion,
+            trajectories=lines,
+            frame_numbers=numbers[:, start:stop],
+            origins=None if places is None else places[:, start:stop],
+        )
 
     def followed_by(self, other: ClipConditionsBatch) -> ClipConditionsBatch:
         """This batch's samples, then those of ``other``, as one batch."""

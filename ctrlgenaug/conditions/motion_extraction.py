@@ -17,7 +17,7 @@ from ctrlgenaug.contact_sheet import save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE, DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import claim_folder, exclusive
-from ctrlgenaug.plain_data import save_npy
+from ctrlgenaug.plain_data import read_json, save_npy
 from ctrlgenaug.video import ENCODER_THREADS, read_video
 
 ENCODER = "x264 defaults from rgb24, {} threads"
@@ -55,8 +55,15 @@ class Settings:
         }
 
 
+def noted_encoding(motion_dir: str | Path) -> dict[str, Any]:
+    """`Settings.encoding` of the fields in a folder, as far as its settings.json notes it."""
+    path = Path(motion_dir) / "settings.json"
+    noted = read_json(path) if path.is_file() else {}
+    return noted if isinstance(noted, dict) else {}
+
+
 def field_options(encoding: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `motion_field` that a folder's `Settings.encoding` notes; what it lacks is the default."""
+    """The options of `motion_field` that a folder's `noted_encoding` names; what it lacks is the default."""
     options = {name: bool(encoding.get(name)) for name in ("adjacent_reference", "fill_blocks")}
     threads = re.fullmatch(ENCODER.format("([1-9][0-9]?)"), str(encoding.get("encoder")))
     reader = encoding.get("motion_reader")
@@ -65,6 +72,20 @@ def field_options(encoding: Mapping[str, Any]) -> dict[str, Any]:
         "encoder_threads": int(threads[1]) if threads else ENCODER_THREADS,
         "reader": reader if reader in READERS else READERS[0],
     }
+
+
+def require_filled(motion_dir: str | Path) -> None:
+    """Raises a `UserError` if the fields in a folder are known to leave most pixels without a vector.
+
+    A model whose image prior follows the motion field needs one at every place.
+    """
+    if noted_encoding(motion_dir).get("fill_blocks") is False:
+        raise UserError(
+            "holds one vector a block, but the model's image prior follows the motion field (prior_follows_motion)",
+            "Move the folder away and run extract_motion_field_trajs.py --adjacent_reference --fill_blocks, or train "
+            "with prior_follows_motion=false",
+            motion_dir,
+        )
 
 
 @dataclass(frozen=True)

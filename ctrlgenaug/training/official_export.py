@@ -18,6 +18,14 @@ UNET_FIELDS = {"image_condition": True, "image_encode": "MedSAM"}
 IMAGE_FIELDS = {"insert_strategy": None}
 SEQUENCE_FIELDS = {"insert_strategy": "concat", "self_attn_mode": "SAM", "motion_condition": True}
 
+# What a sequence UNet may be trained to beyond the published one, by a config field alone: no weight tells of it.
+SEQUENCE_ADDITIONS = {
+    "frame_positions": "knows the frames' places",
+    "prior_follows_motion": "takes the image prior along the motion field",
+}
+
+OURS = {"prediction_type", *SEQUENCE_ADDITIONS}  # fields that the published UNets do not have
+
 
 def write_officially(folder: str | Path) -> list[Path]:
     """Rewrites the VAE and the UNets in ``folder``, an exported model folder or one model's, in place.
@@ -36,12 +44,16 @@ def write_officially(folder: str | Path) -> list[Path]:
     models = [path.parent for path in sorted(folder.glob("**/config.json")) if weight_files(path.parent)]
     if not models:
         raise UserError("holds no model", "Export one first", folder)
-    for model in models:
-        config = read_json(model / "config.json")
+    configs = {model: read_json(model / "config.json") for model in models}
+    for model, config in configs.items():  # all of them before one is touched
         if not isinstance(config, dict):
             raise UserError("is not a model's config", "Export it again", model / "config.json")
-        weights = read_folder(model)
-        config, weights = _as_published(config, weights, model)
+        for name, does in SEQUENCE_ADDITIONS.items():
+            if config.get(name):
+                what = f"{does} ({name}), which the published code does not"
+                raise UserError(what, "Train one without to use it there", model)
+    for model in models:
+        config, weights = _as_published(configs[model], read_folder(model))
         with atomic_path(model / f"{DIFFUSERS[0]}.bin") as temporary:
             torch.save(weights, temporary)
         write_json(model / "config.json", config)
@@ -52,16 +64,12 @@ def write_officially(folder: str | Path) -> list[Path]:
 
 
 def _as_published(
-    config: dict[str, Any], weights: dict[str, Tensor], folder: Path
+    config: dict[str, Any], weights: dict[str, Tensor]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if "quant_conv.weight" in weights:
         return config, {"vae_loss.logvar": torch.zeros(())} | weights
     sequence = any("motion_encoder" in name or "attn_temp" in name for name in weights)
-    if config.get("frame_positions"):
-        what = "knows the frames' places (frame_positions), which the published code cannot tell it"
-        raise UserError(what, "Train one without to use it there", folder)
-    ours = ("prediction_type", "frame_positions")
-    config = {name: value for name, value in config.items() if name not in ours}
+    config = {name: value for name, value in config.items() if name not in OURS}
     fields = UNET_FIELDS | (SEQUENCE_FIELDS if sequence else IMAGE_FIELDS)
     if not sequence:  # the sequence stage's lines, which its users add to the image model's config by hand
         config = {name: value for name, value in config.items() if name not in SEQUENCE_FIELDS}

@@ -1,5 +1,6 @@
 """From conditions to frames: what a sample depends on, and what it does not."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from cond2video.model_folder import trained_with_text
 from ctrlgenaug import datasets
 from ctrlgenaug.conditions.trajectories import save_tracks, track
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.plain_data import save_npy
+from ctrlgenaug.plain_data import read_json, save_npy, write_json
 
 SAMPLE = Sample("study_0001_s01", "CT-0", 66, text="The nodule is solid.")
 BOTH = ("image_condition", "motion_condition")
@@ -186,6 +187,36 @@ def test_damaged_conditions_are_named(world):
 def test_a_model_of_other_classes_is_refused(world):
     with pytest.raises(UserError, match="is a model of 3 classes, ACDC has 5"):
         SequenceSynthesiser("cpu", str(world / "model"), "ACDC", ".", (), vae_path=str(world / "model"))
+
+
+def test_a_prior_that_follows_wants_fields_that_say_where_things_go(world, tmp_path):
+    """Fields of one vector a block are named before work; of fields nobody noted anything about all is believed."""
+    model = shutil.copytree(world / "model", tmp_path / "model")
+    path = next(model.rglob("unet3d/config.json"))
+    write_json(path, read_json(path) | {"prior_follows_motion": True})
+    home = tmp_path / "MosMedData"
+    for part in (world / "MosMedData").iterdir():
+        home.mkdir(exist_ok=True)
+        (home / part.name).symlink_to(part)
+    noted = home / "MosMed_motion_field"
+    noted.unlink()
+    shutil.copytree(world / "MosMedData/MosMed_motion_field", noted)
+
+    def load(conditions=BOTH):
+        return SequenceSynthesiser("cpu", str(model), "MosMed", str(home), conditions)
+
+    for says, refused in (({"fill_blocks": False}, True), ({"fill_blocks": True}, False), (None, False)):
+        (noted / "settings.json").unlink(missing_ok=True)
+        if says is not None:
+            write_json(noted / "settings.json", says)
+        assert load(BOTH[:1]).pipeline.unet.config.prior_follows_motion  # no motion field is asked for
+        if refused:
+            with pytest.raises(UserError, match="MosMed_motion_field.*one vector a block.*--fill_blocks"):
+                load()
+        else:
+            load()
+    plain = SequenceSynthesiser("cpu", str(world / "model"), "MosMed", str(home), BOTH)
+    assert not plain.pipeline.unet.config.prior_follows_motion
 
 
 def test_texts_where_the_model_was_trained_with_them(tmp_path):

@@ -17,7 +17,7 @@ from cond2video.config import FINETUNED
 from cond2video.models import UNet3DMultiConditionModel
 from cond2video.models.checkpoints import load_sequence_parts
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.training.official_export import write_officially
+from ctrlgenaug.training.official_export import SEQUENCE_ADDITIONS, write_officially
 
 # The three lines of the method's README in an otherwise plain config; block types as the image model has them.
 HAND_EDITED = {"self_attn_mode": "SAM", "insert_strategy": "concat", "motion_condition": True}
@@ -286,20 +286,24 @@ def test_the_official_format_has_what_the_published_code_asks_for_and_loads_here
         write_officially(tmp_path / "unet" / "nothing")
 
 
-def test_frame_positions_stay_with_the_weights_and_are_refused_in_the_official_format(tmp_path):
-    model = UNet3DMultiConditionModel(**SMALL_UNET, frame_positions=True)
+@pytest.mark.parametrize("addition", SEQUENCE_ADDITIONS)
+def test_additions_stay_with_the_weights_and_are_refused_in_the_official_format(addition, tmp_path):
+    model = UNet3DMultiConditionModel(**SMALL_UNET, **{addition: True})
     model.save_pretrained(tmp_path / "unet3d")
-    assert UNet3DMultiConditionModel.from_trained_3d(tmp_path).config.frame_positions
+    assert UNet3DMultiConditionModel.from_trained_3d(tmp_path).config[addition]
     other = UNet3DMultiConditionModel(**SMALL_UNET)
-    assert not other.config.frame_positions
+    assert not any(other.config[name] for name in SEQUENCE_ADDITIONS)
     load_sequence_parts(other, tmp_path / "unet3d", FINETUNED)
-    assert other.config.frame_positions
-    with pytest.raises(UserError, match="unet3d.*frame_positions"):
+    assert [name for name in SEQUENCE_ADDITIONS if other.config[name]] == [addition]
+    shutil.copytree(tmp_path / "unet3d", tmp_path / "a_unet")
+    config = tmp_path / "a_unet/config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {addition: False}))
+    with pytest.raises(UserError, match=f"unet3d.*{addition}"):
         write_officially(tmp_path)
-    assert list(tmp_path.rglob("*.safetensors"))  # as it was
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2  # both as they were
     UNet3DMultiConditionModel(**SMALL_UNET).save_pretrained(tmp_path / "unet3d")
     write_officially(tmp_path)
-    assert "frame_positions" not in json.loads((tmp_path / "unet3d/config.json").read_text())
+    assert not SEQUENCE_ADDITIONS.keys() & json.loads((tmp_path / "unet3d/config.json").read_text()).keys()
 
 
 class Refused:

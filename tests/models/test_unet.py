@@ -204,6 +204,49 @@ def test_only_a_model_with_frame_positions_looks_at_the_frames_numbers():
     assert difference(placed(x[3:], 300, conditions=encoded.last(1)).sample, second[3:]) < 1e-5
 
 
+@torch.no_grad()
+def test_a_prior_that_follows_the_motion_field_is_seen_where_it_went():
+    """The output of attention to the image prior, moved by whole places; text and the frame itself stay."""
+    block = TransformerBlock(32, 2, 16, with_image=True).eval()
+    attention = block.multi_modal_attn
+    x, size = arr("frames", (3, 8 * 8, 32)), (8, 8)
+    still = Conditioning(frames=3, text=arr("text", (1, 7, 16)), image=arr("image", (1, 20, 16)))
+    origins = torch.zeros(3, 2, 64, 64)
+    origins[1, 0], origins[2, 1] = 32, -64  # one place is 32 pixels: one from the right, two from above
+    without = attention(x, size, replace(still, image=None))
+    seen = (attention(x, size, still) - without).view(3, 8, 8, 32)
+    moved = (attention(x, size, replace(still, origins=origins)) - without).view(3, 8, 8, 32)
+    assert difference(moved[0], seen[0]) < 1e-5
+    assert difference(moved[1][:, :7], seen[1][:, 1:]) < 1e-5
+    assert difference(moved[2][2:], seen[2][:6]) < 1e-5
+    assert difference(moved[1], seen[1]) > 1e-2
+
+
+@torch.no_grad()
+def test_only_a_model_whose_prior_follows_moves_it_and_only_where_something_moves():
+    plain = UNet3DMultiConditionModel(**SMALL_UNET).eval()
+    plain.load_state_dict(official_weights("unet3d"))
+    follows = UNet3DMultiConditionModel(**SMALL_UNET, prior_follows_motion=True).eval()
+    follows.load_state_dict(plain.state_dict())  # no weight more, none less
+    x, text = arr("x", (6, 4, 32, 32)), arr("text", (2, 7, 768))
+    motion = torch.zeros(2, 2, 2, 256, 256)
+    motion[1, :, 0] = 16  # the second sample's view goes to the right
+    batch = ClipConditionsBatch(torch.tensor([0, 2]), ("", ""), arr("prior", (2, 256, 64, 64)), motion)
+
+    def predict(model, conditions):
+        return model(x, 300, conditions=model.condition(text, conditions, frames=3)).sample
+
+    expected, found = predict(plain, batch), predict(follows, batch)
+    assert difference(found[:3], expected[:3]) < 1e-4  # nothing moves there
+    assert difference(found[4], expected[4]) > 1e-4
+    encoded = follows.condition(text, batch, frames=3)
+    assert difference(follows(x[3:], 300, conditions=encoded.last(1)).sample, found[3:]) < 1e-4
+    for changed in (replace(batch, prior=None), replace(batch, motion=None)):
+        assert difference(predict(follows, changed), predict(plain, changed)) == 0
+    given = replace(batch, origins=torch.zeros(2, 3, 2, 64, 64))  # the places count, where both are given
+    assert difference(predict(follows, given), predict(plain, given)) < 1e-4
+
+
 def naive_key_frame_attention(q, k, v):
     """The definition, frame by frame and head by head. (B, F, N, heads, D)"""
     out = torch.empty_like(q)

@@ -30,6 +30,7 @@ from ctrlgenaug.training import cli
 from ctrlgenaug.training.config import ValidationData
 from ctrlgenaug.training.export import export_run
 from ctrlgenaug.training.memory import run_memory
+from ctrlgenaug.training.official_export import SEQUENCE_ADDITIONS
 from ctrlgenaug.training.order import SampleKey
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import count_parameters, set_modes
@@ -277,9 +278,10 @@ def test_velocity_is_resumed_exactly_exported_and_taken_up_by_the_next_stage(cha
     stage = build("sequence_ldm", clips)
     assert stage.schedule == NoiseSchedule("v_prediction", rescale_betas_zero_snr=True)
     assert clips.prediction_type == "v_prediction"  # what the run keeps
-    assert clips.frame_positions is False and not stage.model.config.frame_positions  # as published
-    clips.frame_positions = True
-    assert build("sequence_ldm", clips).model.config.frame_positions
+    for addition in SEQUENCE_ADDITIONS:
+        assert getattr(clips, addition) is False and not stage.model.config[addition]  # as published
+        setattr(clips, addition, True)
+        assert build("sequence_ldm", clips).model.config[addition]
 
 
 def test_export_by_hand_of_an_older_checkpoint_and_without_average(chain, tmp_path, monkeypatch):
