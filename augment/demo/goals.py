@@ -56,11 +56,13 @@ def _conditions(metrics: dict[str, Any]) -> Iterator[Goal]:
         share = prior["retrieved"]
         found = f"{percent(share)} % among {prior['candidates']} of the class"
         yield Goal("own image prior retrieved", "at least 90 %", found, share >= 0.9)
-    motion = (metrics.get("motion_field") or {}).get("all")
-    if motion:
-        share = motion["nearer_than_another"]
-        found = f"{percent(share)} % (50 % is chance)"
-        yield Goal("motion nearer to its own field than to another's", "at least 80 %", found, share >= 0.8)
+    for name, how in (("motion_field", "extracted again"), ("optical_flow", "by optical flow")):
+        motion = (metrics.get(name) or {}).get("all")
+        if motion:
+            share = motion["nearer_than_another"]
+            found = f"{percent(share)} % (50 % is chance)"
+            what = f"motion, {how}, nearer to its own field than to another's"
+            yield Goal(what, "at least 80 %", found, share >= 0.8)
     order = (metrics.get("slice_order") or {}).get("all") or {}
     if {"synthetic", "real"} <= order.keys():
         own, real = order["synthetic"]["mean"], order["real"]["mean"]

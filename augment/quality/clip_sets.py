@@ -177,6 +177,15 @@ def _motion(batch: Batch) -> np.ndarray:
     return found
 
 
+@feature("flow", sets=("synthetic",))
+def _flow(batch: Batch) -> np.ndarray:
+    """(N,) objects, (F-1, 2, H/16, W/16) each: the optical flow of the clip, in pixels."""
+    found = np.empty(len(batch.items), object)
+    for index, frames in enumerate(batch.frames):
+        found[index] = similarity.flow_cells(frames)
+    return found
+
+
 def _number(value: float | None) -> float:
     return np.nan if value is None else value
 

@@ -58,6 +58,28 @@ def motion_cells(field: np.ndarray) -> np.ndarray:
     return (blocks.sum((3, 5)) / np.maximum(moving.sum((3, 5)), 1)).astype(np.float32)
 
 
+def flow_cells(frames: np.ndarray) -> np.ndarray:
+    """The movement that is seen in a clip: OpenCV's DIS optical flow from each frame to the one before, turned round.
+
+    Args:
+        frames: (F, H, W) uint8.
+
+    Returns:
+        (F-1, 2, H/16, W/16) float32: pixels moved since the frame before, as `motion_cells` gives a field's, the mean
+        over each macroblock.
+    """
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    rows, columns = frames.shape[1] // MACROBLOCK, frames.shape[2] // MACROBLOCK
+    found = [
+        -estimator.calc(now, before, None)[: rows * MACROBLOCK, : columns * MACROBLOCK]  # (H, W, 2), x first
+        for before, now in zip(frames[:-1], frames[1:], strict=True)
+    ]
+    if not found:
+        return np.zeros((0, 2, rows, columns), np.float32)
+    blocks = np.stack(found).reshape(len(found), rows, MACROBLOCK, columns, MACROBLOCK, 2)
+    return blocks.mean((2, 4)).transpose(0, 3, 1, 2)
+
+
 def end_point_errors(one: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Mean length of the difference of motion vectors in pixels: (F-1, 2, h, w), (K, F-1, 2, h, w) -> (K,)."""
     return np.linalg.norm(others - one, axis=2).mean((1, 2, 3))

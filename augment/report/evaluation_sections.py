@@ -13,7 +13,12 @@ from augment.report.synthesis_sections import json_object
 from ctrlgenaug.number_format import number, percent, spread
 
 REPEATS = 0.25  # of the real clips' diversity, below which a generator is said to repeat itself
-STEERING = ("image_prior", "motion_field", "slice_order", "seed_diversity")
+RETRIEVED = {
+    "image_prior": "Image prior",
+    "motion_field": "Motion field",
+    "optical_flow": "Motion by optical flow",
+}
+STEERING = (*RETRIEVED, "slice_order", "seed_diversity")
 PRIVACY = ("memorisation", "privacy")
 FOLLOWED = 2  # times chance, from which a condition is called followed
 
@@ -82,7 +87,7 @@ def steering_section(folders: RunFolders) -> Section:
     section = Section("Steering")
     found = _evaluation(folders, section, STEERING[:2])
     rows = found.get("metrics", {})
-    for name, title in (("image_prior", "Image prior"), ("motion_field", "Motion field")):
+    for name, title in RETRIEVED.items():
         total = (rows.get(name) or {}).get("all")
         if total:
             followed = total["retrieved"] >= FOLLOWED * total["chance"]

@@ -19,6 +19,7 @@ METRICS = {
     },
     "image_prior": {"all": {"retrieved": 1.0, "candidates": 6}},
     "motion_field": {"all": {"nearer_than_another": 0.6}},
+    "optical_flow": {"all": {"nearer_than_another": 0.85}},
     "slice_order": {"all": {"synthetic": {"mean": 0.9}, "real": {"mean": 0.95}}},
 }
 CSV = """step,split,timestep,condition,own,another,none
@@ -38,7 +39,14 @@ def test_every_figure_is_judged_by_what_is_wanted(tmp_path):
         "class asked for is found": (True, "83.0 % of 18 clips"),
         "in every class": (False, "50.0 % of CT-0"),
         "own image prior retrieved": (True, "100.0 % among 6 of the class"),
-        "motion nearer to its own field than to another's": (False, "60.0 % (50 % is chance)"),
+        "motion, extracted again, nearer to its own field than to another's": (
+            False,
+            "60.0 % (50 % is chance)",
+        ),
+        "motion, by optical flow, nearer to its own field than to another's": (
+            True,
+            "85.0 % (50 % is chance)",
+        ),
         "slices in order": (True, "0.90, real clips 0.95"),
         "image model: error with the own prior over another's, test patients": (
             True,
@@ -46,7 +54,7 @@ def test_every_figure_is_judged_by_what_is_wanted(tmp_path):
         ),
     }
     notice = next(block for block in goals_section(tmp_path).blocks if isinstance(block, Notice))
-    assert "in every class; motion nearer" in notice.text
+    assert "in every class; motion, extracted again, nearer" in notice.text
 
 
 def test_a_run_without_figures_has_no_goals(tmp_path):

@@ -13,7 +13,7 @@ from clip_home import SPEC
 from augment.quality.evaluation import evaluate_folders
 from augment.quality.instruments import EvaluationSettings
 from augment.quality.metrics.sequence import frame_similarities, order
-from augment.quality.similarity import end_point_errors, motion_cells
+from augment.quality.similarity import end_point_errors, flow_cells, motion_cells
 from ctrlgenaug.conditions.motion_field import motion_field
 from ctrlgenaug.plain_data import save_npy
 from ctrlgenaug.video import read_video, write_avi, write_mp4
@@ -54,8 +54,11 @@ def home(tmp_path_factory):
     return root
 
 
+RETRIEVED = ("image_prior", "motion_field", "optical_flow")
+
+
 def steering(home, folder, **settings):
-    metrics = ("image_prior", "motion_field", "slice_order", "seed_diversity")
+    metrics = (*RETRIEVED, "slice_order", "seed_diversity")
     result = evaluate_folders(
         SPEC, EvaluationSettings((str(home / folder),), str(home), metrics=metrics, **settings)
     )
@@ -64,7 +67,7 @@ def steering(home, folder, **settings):
 
 def test_clips_that_follow_retrieve_their_own(home):
     found = steering(home, "follows")
-    for name in ("image_prior", "motion_field"):
+    for name in RETRIEVED:
         row = found[name]["all"]
         assert row["count"] == 18 and row["candidates"] == PATIENTS and row["chance"] == pytest.approx(1 / 6)
         assert row["retrieved"] >= 0.9 and row["nearer_than_another"] >= 0.95, name
@@ -77,10 +80,36 @@ def test_clips_that_follow_retrieve_their_own(home):
 
 def test_clips_that_ignore_their_conditions_retrieve_by_chance(home):
     found = steering(home, "ignores")
-    for name in ("image_prior", "motion_field"):
+    for name in RETRIEVED:
         row = found[name]["all"]
         assert row["retrieved"] <= 0.5 and 0.3 < row["nearer_than_another"] < 0.7, name
         assert row["own_distance"] == pytest.approx(row["another_distance"], rel=0.2)
+
+
+def test_movement_is_seen_through_speckle_that_the_encoder_follows_instead(home, tmp_path):
+    """Noise anew in every frame, as of a sampler of few steps: vectors are drawn to it, optical flow is not."""
+    for path in (home / "follows").iterdir():
+        frames, rng = read_video(path), np.random.default_rng(7)
+        coarse = rng.normal(0, 30, (len(frames), 32, 32)).astype(np.float32)
+        noise = np.stack([cv2.resize(plane, frames.shape[1:][::-1]) for plane in coarse])
+        write_mp4(tmp_path / path.name, (frames + noise).clip(0, 255).astype(np.uint8))
+    found = steering(home, tmp_path)
+    assert found["optical_flow"]["all"]["nearer_than_another"] >= 0.95
+    assert (
+        found["motion_field"]["all"]["nearer_than_another"]
+        <= found["optical_flow"]["all"]["nearer_than_another"]
+    )
+
+
+def test_flow_by_hand():
+    """A smooth picture that goes 3 pixels to the right and 2 up from frame to frame."""
+    wide = cv2.GaussianBlur(np.random.default_rng(0).uniform(0, 255, (96, 96)), (0, 0), 3)
+    wide = (wide - wide.min()) / np.ptp(wide) * 255
+    clip = np.stack([np.roll(wide, (-2 * t, 3 * t), (0, 1))[16:80, 16:80] for t in range(4)]).astype(np.uint8)
+    found = flow_cells(clip)
+    assert found.shape == (3, 2, 4, 4) and found.dtype == np.float32
+    assert np.abs(found[:, 0, 1:3, 1:3] - 3).max() < 0.3 and np.abs(found[:, 1, 1:3, 1:3] + 2).max() < 0.3
+    assert flow_cells(clip[:1]).shape == (0, 2, 4, 4)
 
 
 def test_shuffled_frames_are_in_no_order(home):

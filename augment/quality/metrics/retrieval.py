@@ -79,10 +79,10 @@ def _first_frame(synthetic: View, index: int, real: View, chosen: np.ndarray) ->
     return similarity.pixel_distances(own[None], real["thumbnails"][chosen, :1])[0]
 
 
-def _motion(run: Run) -> Distances:
-    """End-point error of the motion field re-extracted from a clip against the conditions' fields."""
-    fields: dict[str, np.ndarray | None] = {}
+def _movement(run: Run, feature: str) -> Distances:
+    """End-point error of a clip's movement, as ``feature`` found it, against the conditions' fields."""
     instruments = run.instruments
+    fields: dict[str, np.ndarray | None] = run.once("condition_fields", dict)
 
     def condition(real: View, position: int) -> np.ndarray | None:
         item = real.items[position]
@@ -101,7 +101,7 @@ def _motion(run: Run) -> Distances:
         return fields[item.path.stem]
 
     def distances(synthetic: View, index: int, real: View, chosen: np.ndarray) -> np.ndarray | None:
-        own = synthetic["motion"][index]
+        own = synthetic[feature][index]
         found = [condition(real, int(position)) for position in chosen]
         if found[0] is None or found[0].shape != own.shape:
             return None
@@ -177,4 +177,7 @@ def _cells(row: Row) -> Cells:
 
 
 _metric("image_prior", "Image prior retrieved", "thumbnails", lambda run: _first_frame, "grey values")
-_metric("motion_field", "Motion field retrieved", "motion", _motion, "pixels")
+_metric("motion_field", "Motion field retrieved", "motion", lambda run: _movement(run, "motion"), "pixels")
+_metric(
+    "optical_flow", "Motion retrieved by optical flow", "flow", lambda run: _movement(run, "flow"), "pixels"
+)
