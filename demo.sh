@@ -25,7 +25,7 @@ done
 case $name in
     MosMed) home=MosMedData cases=24 slices=20,24 ;;
     MRNet) home=MRNet cases=24 slices=16,30 ;;
-    ACDC) home=ACDC cases=20 slices=8,18 ;;
+    ACDC) home=ACDC cases=40 slices=8,18 ;;
     TUSC) home=TUSC cases=24 slices=20,40 ;;
     *) echo "error: no demo of the data set $name. Choose MosMed, MRNet, ACDC or TUSC." >&2; exit 2 ;;
 esac
@@ -71,7 +71,9 @@ else
     samples=6 inference_steps=12 classifier_epochs=60
     vae=() ldm=() sequence=()
 fi
-contrast=1  # class contrast's weight, chosen by measurement (docs/steering.md)
+contrast=1 correlation=0 # class contrast's weight and the frames' common noise, chosen by measurement (docs/steering.md)
+moving=()
+[ "$name" != ACDC ] || moving=(--movement 4) correlation=0.5 # a patient who breathes between the slices
 model=sequence_model_$name
 synthetic=$model/cond_im_synthesis_mp4
 filtered=${name}_synthetic_filtered
@@ -96,11 +98,13 @@ prepare() {
 }
 
 mkdir -p $home
-step "phantom patients" . "$PYTHON" -m ctrlgenaug.phantom --data_name "$name" --cases $cases --balance --slices $slices --seed "$seed" --out $home
+step "phantom patients" . "$PYTHON" -m ctrlgenaug.phantom --data_name "$name" --cases $cases --balance --slices $slices "${moving[@]}" \
+    --seed "$seed" --out $home
 step "stand-in weights" . "$PYTHON" -m augment.demo.weights --out weights
 prepare
 step "image priors" . "$PYTHON" "$ROOT/extract_image_priors.py" --data_dir "$home/${name}_data" --medsam_checkpoint weights/medsam --dtype float16
-step "motion fields" . "$PYTHON" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir "$clips" --visualize
+step "motion fields" . "$PYTHON" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir "$clips" \
+    --adjacent_reference --fill_blocks --visualize
 step "VAE" . bash "$ROOT/vae_train.sh" "$ROOT/configs/demo/vae.yaml" data_name="$name" "${vae[@]}"
 step "LDM" . bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" "${of_set[@]}" "${ldm[@]}"
 step "sequence LDM" . bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" "${of_set[@]}" "${sequence[@]}"
@@ -108,7 +112,8 @@ step "classifier on real clips" . "$PYTHON" "$ROOT/train_classifier.py" --data_n
     --epochs $classifier_epochs --patience 0 --output_dir runs/classifier --seed "$seed"
 step "generation" . "$PYTHON" "$ROOT/generate.py" --data_name "$name" --sequence_model_path $model \
     --user_defined_conditions '["image_condition", "motion_condition"]' --predifined_sampled_num $samples \
-    --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 1 --class_contrast $contrast --noise own
+    --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 1 --class_contrast $contrast \
+    --noise own --noise_correlation $correlation
 step "VAE-Seq" . "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path $model --synthetic_dir $synthetic
 step "noise filter" . "$PYTHON" "$ROOT/noisy_data_filter.py" --synthetic_dir $synthetic --save_base $filtered \
     --vae_path $model --classifier_checkpoint runs/classifier/classifier.pth
@@ -118,5 +123,5 @@ step "classifier with synthetic clips" . "$PYTHON" "$ROOT/train_classifier.py" -
 step "evaluation" . "$PYTHON" "$ROOT/evaluate.py" --real . --synthetic $synthetic --data_name "$name" \
     --classifier runs/classifier/classifier.pth --vae_path $model --output evaluation.json
 step "pictures" . "$PYTHON" -m augment.demo.pictures --data_name "$name" --model $model --out pictures \
-    --class_contrast $contrast --num_inference_steps $inference_steps
+    --class_contrast $contrast --noise_correlation $correlation --num_inference_steps $inference_steps
 "$PYTHON" -m augment.demo.page --data_name "$name" --run . --seconds "$(seconds "$began" "$EPOCHREALTIME")"

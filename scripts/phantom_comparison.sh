@@ -4,11 +4,12 @@
 #   bash reproduce.sh --phantoms                        a rare class of 6 patients: hours on 2 cores
 #   bash reproduce.sh --phantoms --quick                the same chain in minutes, too short to learn anything
 #   bash reproduce.sh --phantoms --rare "6 12 30"       several sizes of the rare class, one after the other
-#   bash reproduce.sh --phantoms --data_name MRNet      knees, the rare class being the torn ligament; MosMed: chests
+#   bash reproduce.sh --phantoms --data_name ACDC       hearts, the rare class being infarction; MRNet: knees, torn
+#                                                       ligaments; MosMed, the default: chests, CT-1
 #   bash reproduce.sh --phantoms --generators "0 1 2"   several, of these seeds; the classifiers take them in turn
 #   bash reproduce.sh --phantoms --no_base              a generator that never saw anything but the labelled clips
 #   --seeds "0 1 2 3 4"   of the classifiers            --arms all         see bash reproduce.sh MosMed --help
-#   --wanted "20 60 20"   synthetic clips by class      --out FOLDER       (default: phantom_comparison[_quick][_MRNet])
+#   --wanted "20 60 20"   synthetic clips by class      --out FOLDER       (default: phantom_comparison[_quick][_ACDC])
 #
 # FOLDER/rare_N/table.md and gains.png show the arms. The same command again continues.
 set -euo pipefail
@@ -20,20 +21,26 @@ while [ $# -gt 0 ]; do
         --quick) quick=1; shift ;;
         --no_base) base=; shift ;;
         --rare) rare=${2:?--rare needs numbers}; shift 2 ;;
-        --data_name) name=${2:?--data_name needs MosMed or MRNet}; shift 2 ;;
+        --data_name) name=${2:?--data_name needs MosMed, MRNet or ACDC}; shift 2 ;;
         --generators) generators=${2:?--generators needs seeds}; shift 2 ;;
         --seeds) seeds=${2:?--seeds needs numbers}; shift 2 ;;
         --arms) arms=${2:?--arms needs names}; shift 2 ;;
         --wanted) wanted=${2:?--wanted needs a number}; shift 2 ;;
         --out) out=${2:?--out needs a folder}; shift 2 ;;
-        -h | --help) sed -n '2,13s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+        -h | --help) sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
         *) echo "error: unknown option $1. See bash reproduce.sh --phantoms --help." >&2; exit 2 ;;
     esac
 done
-case $name in # common and rare classes, which a patient of the table has; synthetic clips of each, --quick's after the comma
-    MosMed) home=MosMedData common=(CT-0 CT-234) rare_class=CT-1 raw=(CT-0 CT-1 CT-3) slices=20,24 several=(20 60 20) few=(2 4 2) ;;
-    MRNet) home=MRNet common=(0) rare_class=1 raw=(0 1) slices=16,30 several=(20 60) few=(2 4) ;;
-    *) echo "error: no comparison on phantoms of $name. Choose MosMed or MRNet." >&2; exit 2 ;;
+case $name in
+    MosMed) home=MosMedData common=(CT-0 CT-234) rare_class=CT-1 raw=(CT-0 CT-1 CT-3) ;;
+    MRNet) home=MRNet common=(0) rare_class=1 raw=(0 1) ;;
+    ACDC) home=ACDC common=(NOR DCM HCM RV) rare_class=MINF raw=(NOR MINF DCM HCM RV) ;;
+    *) echo "error: no comparison on phantoms of $name. Choose MosMed, MRNet or ACDC." >&2; exit 2 ;;
+esac
+case $name in # patients of a raw class to draw, synthetic clips of a class, and those of --quick
+    MosMed) slices=20,24 drawn=150 several=(20 60 20) few=(2 4 2) ;;
+    MRNet) slices=16,30 drawn=150 several=(20 60) few=(2 4) ;;
+    ACDC) slices=8,18 drawn=75 several=(20 60 20 20 20) few=(2 4 2 2 2) ;;
 esac
 out=${out:-phantom_comparison${quick:+_quick}}
 [ "$name" = MosMed ] || [ "$out" != "phantom_comparison${quick:+_quick}" ] || out=${out}_$name
@@ -49,7 +56,7 @@ if [ -n "$quick" ]; then
     vae_steps=4 ldm_steps=4 sequence_steps=2
     [ "$arms" != all ] || arms="focal joint joint_semantic joint_filtered joint_filtered_best_rival real_x2"
 else
-    patients=150 others=30 rare=${rare:-6} seeds=${seeds:-0 1 2 3 4} wanted=${wanted:-${several[*]}}
+    patients=$drawn others=30 rare=${rare:-6} seeds=${seeds:-0 1 2 3 4} wanted=${wanted:-${several[*]}}
     inference_steps=12 steps=300 filter_steps=300
 fi
 vae=(max_train_steps=$vae_steps) ldm=(max_train_steps=$ldm_steps) sequence=(max_train_steps=$sequence_steps)
@@ -78,7 +85,8 @@ generator() {
     # shellcheck disable=SC2086  # $wanted is several numbers
     step "image priors" within "$1" "$PYTHON" "$ROOT/extract_image_priors.py" --data_dir "$home/${name}_data" \
         --medsam_checkpoint "$PWD/weights/medsam" --dtype float16
-    step "motion fields" within "$1" "$PYTHON" "$ROOT/extract_motion_field_trajs.py" --clip_data_dir "$home/${name}_volume"
+    step "motion fields" within "$1" "$PYTHON" "$ROOT/extract_motion_field_trajs.py" \
+        --clip_data_dir "$home/${name}_volume" --adjacent_reference --fill_blocks
     ln -sfn "$PWD/weights" "$1/weights" # where the configs look for it
     step "VAE" within "$1" bash "$ROOT/vae_train.sh" "$ROOT/configs/demo/vae.yaml" "data_name=$name" "$seed" "${vae[@]}"
     step "LDM" within "$1" bash "$ROOT/LDM_train.sh" "$ROOT/configs/demo/ldm.yaml" "data_name=$name" "$seed" "${ldm[@]}"
@@ -124,11 +132,11 @@ compare() {
 }
 
 mkdir -p $home
-counts=$(printf "%s=$patients," "${raw[@]}") drawn=()
-[ "$name" != MosMed ] || drawn=(--in_plane 256)
-step "phantom patients" "$PYTHON" -m ctrlgenaug.phantom --data_name "$name" "${drawn[@]}" --slices $slices --seed 11 \
+counts=$(printf "%s=$patients," "${raw[@]}") in_plane=()
+[ "$name" != MosMed ] || in_plane=(--in_plane 256)
+step "phantom patients" "$PYTHON" -m ctrlgenaug.phantom --data_name "$name" "${in_plane[@]}" --slices $slices --seed 11 \
     --class_counts "${counts%,}" --out $home
-step "slices" within $home "$PYTHON" "$ROOT/$home/extract_all_slices.py" "${drawn[@]}"
+step "slices" within $home "$PYTHON" "$ROOT/$home/extract_all_slices.py" "${in_plane[@]}"
 step "clips" within $home "$PYTHON" "$ROOT/$home/sample_sequences.py" --max_clips 1
 step "stand-in weights" "$PYTHON" -m augment.demo.weights --out weights --random
 

@@ -1,11 +1,12 @@
 """The gallery of docs/: the four kinds of data set, each with a patient's conditions and what comes of them.
 
 ``python -m augment.demo.gallery --out docs/images/gallery.png`` uses the miniature base model as it is, without classes
-and without training on anything but what it was made of; the patients are new to it.
+and without training on anything but what it was made of; the patients are new to it, and their view drifts.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +14,31 @@ import torch
 
 from augment.demo import encoder
 from augment.demo.base.patients import KINDS, Example, draw_patient
+from augment.demo.base.store import field_of
 from augment.demo.pictures import field_picture
 from augment.demo.weights import BASE
 from cond2img.latent_codec import LatentCodec, to_uint8
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
 from cond2img.pipelines import make_scheduler
+from cond2img.pipelines.denoising import initial_noise
 from cond2video.config import FINETUNED
 from cond2video.models import UNet3DMultiConditionModel
 from cond2video.models.checkpoints import load_sequence_parts
 from ctrlgenaug import steps
 from ctrlgenaug.arguments import positive_int, seed_number
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
-from ctrlgenaug.conditions.motion_field import motion_field
+from ctrlgenaug.conditions.origins import origins
 from ctrlgenaug.conditions.trajectories import link
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.noise_schedule import NoiseSchedule
+from ctrlgenaug.phantom import shapes
+from ctrlgenaug.phantom.movement import drift, shifted
 from ctrlgenaug.training.feature_picture import map_picture
 
 LATENT_SIDE = 32
+MOVEMENT = 6  # pixels a frame at most
+NOISE_CORRELATION = 0.5
 
 
 class Gallery:
@@ -63,16 +70,17 @@ class Gallery:
         )
         scheduler = make_scheduler("ddim", NoiseSchedule.of_folder(BASE))
         scheduler.set_timesteps(self.num_inference_steps)
-        rng = torch.Generator().manual_seed(seed)
-        latents = torch.randn(frames, 4, LATENT_SIDE, LATENT_SIDE, generator=rng)
+        shape = (1, 4, frames, LATENT_SIDE, LATENT_SIDE)
+        rng = [torch.Generator().manual_seed(seed)]
+        latents = initial_noise(shape, rng, NOISE_CORRELATION, origins=origins(motion))[0].transpose(0, 1)
         for timestep in scheduler.timesteps:
             velocity = self.unet(latents, timestep, conditions=conditions).sample
             latents = scheduler.step(velocity, timestep, latents).prev_sample
         return to_uint8(self.codec.decode(latents)[:, 0].numpy())
 
     def rows(self, kind: str, example: Example) -> list[tuple[str, np.ndarray]]:
-        """The rows of one kind: real, conditions, two seeds, no prior."""
-        field = motion_field(example.frames)
+        """The rows of one kind: real, conditions, two seeds, the movement turned round, no prior."""
+        field = field_of(example.frames)
         prior = encoder.priors(example.frames[:1])
         described = f' "{example.text}"' if example.text else ""
         return [
@@ -81,8 +89,16 @@ class Gallery:
             ("motion field", field_picture(field)),
             ("synthetic from both, seed 0", self.synthesise(example, field, prior, 0)),
             ("synthetic from both, seed 1", self.synthesise(example, field, prior, 1)),
+            ("seed 0, the motion field turned round", self.synthesise(example, -field, prior, 0)),
             ("without image prior", self.synthesise(example, field, torch.zeros_like(prior), 0)),
         ]
+
+
+def moving_patient(seed: int, number: int) -> Example:
+    """A patient as the base's sequence stage sees one: the view drifts, but for one in four."""
+    example = draw_patient(seed, number)
+    rng = shapes.generator(seed, f"base movement {number}")
+    return replace(example, frames=shifted(example.frames, drift(rng, len(example.frames), MOVEMENT)))
 
 
 def main() -> int:
@@ -91,13 +107,13 @@ def main() -> int:
         __doc__.splitlines()[0], "python -m augment.demo.gallery --out docs/images/gallery.png"
     )
     parser.add_argument("--out", required=True, help="the picture")
-    parser.add_argument("--seed", type=seed_number, default=11, help="of the patients (default: %(default)s)")
+    parser.add_argument("--seed", type=seed_number, default=15, help="of the patients (default: %(default)s)")
     parser.add_argument("--num_inference_steps", type=positive_int, default=20, help="(default: %(default)s)")
     options = parser.parse_args()
     gallery = Gallery(options.num_inference_steps)
     rows = []
     for number, kind in enumerate(KINDS):
-        rows += gallery.rows(kind, draw_patient(options.seed, number))
+        rows += gallery.rows(kind, moving_patient(options.seed, number))
     save_picture(Path(options.out), contact_sheet(rows))
     print(f"gallery of {len(KINDS)} kinds of data set: {options.out}")
     return 0

@@ -72,6 +72,7 @@ class Painter:
             ClipConditionsBatch.stack([conditions]),
             (conditions.num_frames, IMAGE_SIZE, IMAGE_SIZE),
             generator=[torch.Generator("cpu").manual_seed(seed)],
+            noise_correlation=sampling.noise_correlation,
             num_inference_steps=sampling.num_inference_steps,
             guidance=sampling.guidance,
         )
@@ -110,12 +111,14 @@ def main() -> int:
     parser.add_argument("--model", required=True, help="the sequence model's folder")
     parser.add_argument("--out", required=True, help="folder for the pictures")
     parser.add_argument("--class_contrast", type=number_from_0, default=0.0, help="see generate.py")
+    parser.add_argument("--noise_correlation", type=number_from_0, default=0.0, help="see generate.py")
     parser.add_argument("--num_inference_steps", type=positive_int, default=20, help="(default: %(default)s)")
     options = parser.parse_args()
     sampling = Sampling(
         solver="unipc",
         num_inference_steps=options.num_inference_steps,
         guidance=Guidance(1.0, class_contrast=options.class_contrast),
+        noise_correlation=options.noise_correlation,
     )
     painter = Painter(options.model, options.data_name, options.data_root, sampling)
     clips = painter.clips()

@@ -11,6 +11,7 @@ import torch
 
 from augment.demo import encoder
 from augment.demo.base.patients import KINDS, draw_patient
+from augment.demo.base.store import field_of
 from augment.demo.weights import BASE
 from cond2img.data.frames import DiffusionBatch
 from cond2img.latent_codec import LatentCodec, to_pixels
@@ -24,6 +25,7 @@ from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import check_sums
 from ctrlgenaug.noise_schedule import NoiseSchedule
+from ctrlgenaug.phantom.movement import shifted
 
 INSERT = {"condition_insert_block": [False, True, True]}
 
@@ -88,39 +90,63 @@ def test_further_image_branches_start_fresh_and_without_effect():
     assert torch.allclose(*outputs, atol=1e-5)
 
 
-def test_it_follows_the_prior_of_patients_that_it_never_saw():
-    """At timestep 850 the own prior recovers a frame with at most 0.3 of another's error."""
-    frames = np.concatenate([draw_patient(7, number).frames[4:5] for number in range(2 * len(KINDS))])
-    model = image_unet(BASE, fresh_init="identity").eval()
-    step = DiffusionStep(model)
+def errors(model, clips, variants):
+    """Error at timestep 850 of the latents of ``clips`` (N, F, 256, 256) under each of the conditions ``variants``."""
+    step = DiffusionStep(model.eval())
     step.set_schedule(NoiseSchedule("v_prediction"))
     codec = LatentCodec(load_vae(BASE / "vae").eval())
-    moments = codec.moments(to_pixels(frames))
-    latents = codec.latents(moments, torch.zeros(len(frames), 4, 32, 32))[:, None]
+    frames = np.concatenate(clips)
+    latents = codec.latents(codec.moments(to_pixels(frames)), torch.zeros(len(frames), 4, 32, 32))
     assert latents.std().item() == pytest.approx(1, abs=0.25)
-    assert (codec.decode(latents[:, 0])[:, 0] - torch.from_numpy(frames) / 255).abs().mean() < 0.03
+    assert (codec.decode(latents)[:, 0] - torch.from_numpy(frames) / 255).abs().mean() < 0.03
+    latents = latents.unflatten(0, (len(clips), -1))
     step.texts = torch.zeros(1, 77, 64)
-    own = ClipConditionsBatch(torch.zeros(len(frames), dtype=torch.long), (), encoder.priors(frames))
-    other = replace(own, prior=own.prior.roll(len(KINDS), 0))
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
-    timesteps = torch.full((len(frames),), 850)
+    timesteps = torch.full((len(clips),), 850)
     noisy = step.schedule.add_noise(latents, noise, timesteps)
-    errors = []
-    for conditions in (own, other):
+    signal = step.schedule.alphas_cumprod[850]
+    found = []
+    for conditions in variants:
         batch = DiffusionBatch(
-            names=("",) * len(frames),
+            names=("",) * len(clips),
             conditions=conditions,
-            caption=torch.zeros(len(frames), dtype=torch.long),
+            caption=torch.zeros(len(clips), dtype=torch.long),
             timestep=timesteps,
             noise=noise,
             posterior_noise=noise,
         )
         with torch.no_grad():
             velocity = step.predict(noisy, batch)
-        signal = step.schedule.alphas_cumprod[850]
         clean = signal.sqrt() * noisy - (1 - signal).sqrt() * velocity
-        errors.append(float((clean - latents).square().mean()))
-    assert errors[0] <= 0.3 * errors[1]
+        found.append(float((clean - latents).square().mean()))
+    return found
+
+
+def test_it_follows_the_prior_of_patients_that_it_never_saw():
+    """The own prior recovers a frame with at most 0.3 of another's error."""
+    frames = np.concatenate([draw_patient(7, number).frames[4:5] for number in range(2 * len(KINDS))])
+    own = ClipConditionsBatch(torch.zeros(len(frames), dtype=torch.long), (), encoder.priors(frames))
+    other = replace(own, prior=own.prior.roll(len(KINDS), 0))
+    found = errors(image_unet(BASE, fresh_init="identity"), frames[:, None], (own, other))
+    assert found[0] <= 0.3 * found[1]
+
+
+def test_it_follows_the_movement_of_patients_that_it_never_saw():
+    """Of a view that drifts, another's movement, or the own turned round, recovers less than the own."""
+    model = UNet3DMultiConditionModel.from_pretrained_2d(BASE, subfolder="unet")
+    load_sequence_parts(model, BASE / "sequence_parts", FINETUNED)
+    steps = np.array(
+        [[5.0, 0.0], [-4.0, 4.0], [0.0, -5.0], [4.0, 4.0]]
+    )  # pixels a frame, down and to the right
+    clips = np.stack(
+        [shifted(draw_patient(7, n).frames, np.arange(8.0)[:, None] * step) for n, step in enumerate(steps)]
+    )
+    motion = torch.from_numpy(np.stack([field_of(clip) for clip in clips]))
+    prior = encoder.priors(clips[:, 0])
+    own = ClipConditionsBatch(None, (), prior, motion)
+    turned, others = replace(own, motion=-motion), replace(own, motion=motion.roll(1, 0))
+    found = errors(model, clips, (own, turned, others))
+    assert found[0] <= 0.8 * found[1] and found[0] <= 0.8 * found[2], found
 
 
 def test_sequence_parts_are_taken_over_whole_or_refused(copied, tmp_path):

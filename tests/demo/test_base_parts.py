@@ -12,12 +12,13 @@ from augment.demo import encoder
 from augment.demo.base.patients import KINDS, draw_patient
 from augment.demo.base.plane_encoder import DEVIATIONS, LOG_VARIANCE, MEAN, set_plane_encoder
 from augment.demo.base.projection import project
-from augment.demo.base.store import Motion, drawn_patients
+from augment.demo.base.store import Motion, drawn_patients, moving
 from augment.demo.weights import small_vae
 from cond2img.latent_codec import to_pixels
 from cond2img.models.unet import ImageProjection
 from ctrlgenaug.conditions.medsam import encode
 from ctrlgenaug.conditions.motion_field import motion_field
+from ctrlgenaug.conditions.trajectories import track
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import check_sums, write_sums
 
@@ -44,12 +45,20 @@ def test_patients_of_all_kinds_are_drawn_alike_each_time(frames):
 def test_drawn_patients_and_their_motion_are_found_again(tmp_path):
     frames, texts = drawn_patients(tmp_path, 5, 3)
     assert (frames[1] == draw_patient(5, 1).frames).all() and texts == ["", "", ""]
-    motion = Motion(tmp_path, "motion", frames)
+    clips = moving(tmp_path, 5, frames, 6)
+    assert (clips[:, 0] == frames[:, 0]).all() and (clips[:, 1:] != frames[:, 1:]).any()
+    motion = Motion(tmp_path, "motion", clips)
+    published = Motion(tmp_path, "published", clips, published=True)
     for index in range(3):
-        assert np.array_equal(motion.field(index), motion_field(np.array(frames[index])))
+        clip = np.array(clips[index])
+        field = motion_field(clip, adjacent_reference=True, fill_blocks=True)
+        assert np.array_equal(motion.field(index), field)
+        assert np.array_equal(motion.tracks[index], track(field, 0))
+        assert np.array_equal(published.field(index), motion_field(clip))
     before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     drawn_patients(tmp_path, 5, 3)
-    Motion(tmp_path, "motion", frames)
+    moving(tmp_path, 5, frames, 6)
+    Motion(tmp_path, "motion", clips)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
 
 

@@ -27,7 +27,8 @@ UNet, and the parts that the sequence stage adds, {megabytes:.1f} MB in float16.
 - Image UNet: {image_steps:,} steps of {batch_size} frames, velocity, half of the timesteps uniform and half towards
   high noise, learning rate 1e-3 with cosine decay, priors kept in 90 %.
 - Sequence parts: {sequence_steps:,} steps of 2 clips of 8 frames of {clips:,} patients, learning rate 5e-4, the frames'
-  places being known (`frame_positions`).
+  places being known (`frame_positions`). The view of three clips of four drifts by up to {movement:g} pixels a
+  frame, and the image prior goes along (`prior_follows_motion`); fields of `--adjacent_reference --fill_blocks`.
 - Again: `python -m augment.demo.base --scratch FOLDER --out FOLDER`.
 
 ## How well it follows
@@ -39,7 +40,7 @@ Image UNet, one frame of each of {unseen} patients:
 
 {image_table}
 
-Sequence UNet, 8 clips, the prior being that of the first frame:
+Sequence UNet, 8 clips, the view of most of which drifts, the prior being that of the first frame:
 
 {sequence_table}
 """

@@ -30,6 +30,7 @@ from ctrlgenaug.training.stage import Stage
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 PARTS = "sequence_parts"  # the folder of what the sequence stage trained
+MEASURED = 8  # unseen clips that the sequence stage is measured on
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,10 @@ class Recipe:
     Attributes:
         seed: of patients, weights and noise.
         patients: drawn for the VAE's and the image stage's training, eight frames each.
-        clips: of how many of them the sequence stage sees the motion.
+        clips: of how many of them the sequence stage sees a clip.
+        movement: pixels that the view of these clips drifts from one frame to the next, at most on average.
+        published_fields: their motion fields as the published code extracts them, see `store.Motion`.
+        prior_follows_motion: of the sequence UNet.
         unseen: patients that steering is measured on.
         decoder_steps: optimizer steps of 2 frames.
         image_steps: of 16 frames.
@@ -50,10 +54,13 @@ class Recipe:
     seed: int = 1
     patients: int = 2400
     clips: int = 1200
+    movement: float = 6
+    published_fields: bool = False
+    prior_follows_motion: bool = True
     unseen: int = 48
     decoder_steps: int = 2900
     image_steps: int = 1800
-    sequence_steps: int = 2000
+    sequence_steps: int = 2600
     batch_size: int = 16
 
 
@@ -88,11 +95,20 @@ class BaseTraining:
         test_moments = store.encoded(self.drawn, f"moments-{recipe.seed + 1}-{recipe.unseen}", test[0], vae)
         self._train_image((*train, moments), (*test, test_moments))
         clips = slice(recipe.clips)
-        motion = store.Motion(self.drawn, f"motion-{recipe.seed}-{recipe.clips}", train[0][clips])
-        test_motion = store.Motion(self.drawn, f"motion-{recipe.seed + 1}-{recipe.unseen}", test[0])
         self._train_sequence(
-            (train[0][clips], train[1][clips], moments[clips], motion), (*test, test_moments, test_motion)
+            self._clips(recipe.seed, train[0][clips], train[1][clips], vae),
+            self._clips(recipe.seed + 1, test[0][:MEASURED], test[1][:MEASURED], vae),
         )
+
+    def _clips(self, seed: int, frames: np.ndarray, texts: list[str], vae: torch.nn.Module) -> tuple:
+        """What the sequence stage is shown of patients: moving clips, texts, latents, motion."""
+        clips = store.moving(self.drawn, seed, frames, self.recipe.movement)
+        name = f"moving-{seed}-{len(frames)}-{self.recipe.movement:g}"
+        moments = store.encoded(self.drawn, f"moments-{name}", clips, vae)
+        published = self.recipe.published_fields
+        kind = "published-motion" if published else "motion"
+        motion = store.Motion(self.drawn, f"{kind}-{name}", clips, published)
+        return clips, texts, moments, motion
 
     def _write_companions(self) -> None:
         """Tokenizer, text encoder with random weights, and the scheduler config."""
@@ -178,6 +194,7 @@ class BaseTraining:
             vae_path=str(self.start / "vae"),
             steering_samples=0,  # measured by the stage itself, without classes
             frame_positions=True,
+            prior_follows_motion=self.recipe.prior_follows_motion,
             timestep_sampling="mixture",
             condition_dropping=ConditionDropping(keep_all=0.7, drop_all=0.1),
             train_batch_size=2,
@@ -186,9 +203,7 @@ class BaseTraining:
             ema_decay=0.995,
             mixed_precision="bf16",
         )
-        drawn, texts, moments, motion = test
-        few = DrawnClips(config, drawn[:8], texts[:8], moments[:8], motion)
-        stage = BaseSequenceStage(config, DrawnClips(config, *train), few)
+        stage = BaseSequenceStage(config, DrawnClips(config, *train), DrawnClips(config, *test))
         self._finish(stage, config, self.start / "unet3d")
 
     def export(self, out: Path) -> None:

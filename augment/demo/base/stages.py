@@ -21,6 +21,7 @@ from cond2img.training.vae import VAEStage, VAEStep
 from cond2video.config import SequenceConfig
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
 from cond2video.training.sequence import SequenceStage
+from ctrlgenaug.training.official_export import SEQUENCE_ADDITIONS
 from ctrlgenaug.training.order import SampleKey
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Stage
@@ -133,7 +134,7 @@ class BaseSequenceStage(_Unlabelled, SequenceStage):
     def __init__(self, config: SequenceConfig, train: DrawnClips, test: DrawnClips) -> None:
         torch.manual_seed(config.seed)
         model = UNet3DMultiConditionModel.from_pretrained_2d(config.pretrained_model_path, subfolder="unet")
-        model.register_to_config(frame_positions=config.frame_positions)
+        model.register_to_config(**{name: getattr(config, name) for name in SEQUENCE_ADDITIONS})
         mark_finetuned(model, config.trainable_modules)
         DiffusionStage.__init__(self, config, train, BaseStep(model))
         self.test_data = test

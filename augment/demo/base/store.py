@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,18 @@ from tqdm import tqdm
 
 from augment.demo.base.patients import FRAMES, draw_patient
 from ctrlgenaug.conditions.motion_field import motion_field
+from ctrlgenaug.conditions.origins import CELL
 from ctrlgenaug.conditions.trajectories import track
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.files import atomic_path
+from ctrlgenaug.phantom import shapes
+from ctrlgenaug.phantom.movement import drift, shifted
 from ctrlgenaug.plain_data import read_json, write_json
+
+
+def field_of(clip: np.ndarray) -> np.ndarray:
+    """`motion_field` of a clip that says where things go: between neighbours, and everywhere (docs/conditions.md)."""
+    return motion_field(np.ascontiguousarray(clip), adjacent_reference=True, fill_blocks=True)
 
 
 def _draw(job: tuple[int, int]) -> tuple[np.ndarray, str]:
@@ -74,41 +83,50 @@ def encoded(folder: Path, name: str, frames: np.ndarray, vae: torch.nn.Module) -
     return filled(folder / f"{name}.npy", (len(frames), FRAMES, 8, side, side), "float32", fill)
 
 
-def _motion(clip: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    field = motion_field(np.ascontiguousarray(clip))
-    where = np.flatnonzero(field)
-    return where.astype(np.int32), field.ravel()[where].astype(np.float16), track(field, 0)
+def moving(folder: Path, seed: int, frames: np.ndarray, most: float) -> np.ndarray:
+    """``frames`` (patients, 8, 256, 256) of the line ``seed``, the view drifting by up to ``most`` pixels a frame."""
+
+    def fill(clips: np.ndarray) -> None:
+        for number, clip in enumerate(tqdm(frames, desc="moving", unit="clip", mininterval=10)):
+            rng = shapes.generator(seed, f"base movement {number}")
+            clips[number] = shifted(clip, drift(rng, len(clip), most))
+
+    return filled(folder / f"moving-{seed}-{len(frames)}-{most:g}.npy", frames.shape, "uint8", fill)
+
+
+def _motion(clip: np.ndarray, published: bool) -> tuple[np.ndarray, np.ndarray]:
+    field = motion_field(np.ascontiguousarray(clip)) if published else field_of(clip)
+    tracks = track(field, 0)
+    return (field if published else field[..., ::CELL, ::CELL]).astype(np.float16), tracks
 
 
 class Motion:
-    """Motion fields and trajectories of clips. A field has one vector a block: what is not zero is kept."""
+    """Motion fields and trajectories of clips.
 
-    def __init__(self, folder: Path, name: str, frames: np.ndarray) -> None:
+    Args:
+        folder: where they are kept.
+        name: of the file.
+        frames: (clips, 8, 256, 256) uint8.
+        published: one vector a block and the encoder's defaults, as the published code extracts them; else
+            `field_of`.
+    """
+
+    def __init__(self, folder: Path, name: str, frames: np.ndarray, published: bool = False) -> None:
         path = folder / f"{name}.npz"
         if not path.exists():
             with ProcessPoolExecutor(os.cpu_count()) as pool:
                 bar = tqdm(
-                    pool.map(_motion, frames, chunksize=8),
+                    pool.map(partial(_motion, published=published), frames, chunksize=8),
                     total=len(frames), desc="motion", unit="clip", mininterval=10,
                 )  # fmt: skip
-                where, values, tracks = zip(*bar, strict=True)
-            ends = np.cumsum([len(part) for part in where])
+                fields, tracks = zip(*bar, strict=True)
             with atomic_path(path) as temporary:
-                np.savez(
-                    temporary,
-                    where=np.concatenate(where),
-                    values=np.concatenate(values),
-                    ends=ends,
-                    tracks=tracks,
-                )
+                np.savez_compressed(temporary, fields=fields, tracks=tracks)
         with np.load(path) as stored:
-            self.where, self.values, self.ends, self.tracks = (
-                stored[key] for key in ("where", "values", "ends", "tracks")
-            )
+            self.fields, self.tracks = stored["fields"], stored["tracks"]
 
     def field(self, index: int) -> np.ndarray:
         """(7, 2, 256, 256) float32, as the extraction writes it."""
-        own = slice(self.ends[index - 1] if index else 0, self.ends[index])
-        field = np.zeros((FRAMES - 1, 2, IMAGE_SIZE, IMAGE_SIZE), np.float32)
-        field.ravel()[self.where[own]] = self.values[own]
-        return field
+        field = self.fields[index].astype(np.float32)
+        side = IMAGE_SIZE // field.shape[-1]
+        return field.repeat(side, -2).repeat(side, -1)
