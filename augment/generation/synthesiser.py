@@ -23,7 +23,7 @@ from cond2video.models import UNet3DMultiConditionModel
 from cond2video.pipelines import GenVideoPipeline
 from ctrlgenaug import datasets
 from ctrlgenaug.conditions.clip import ClipConditions, ClipConditionsBatch, ConditionReader
-from ctrlgenaug.conditions.motion_extraction import require_filled
+from ctrlgenaug.conditions.motion_extraction import require_followed
 from ctrlgenaug.datasets import Clip
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.noise_schedule import NoiseSchedule
@@ -80,7 +80,7 @@ class SequenceSynthesiser:
         unet = UNet3DMultiConditionModel.from_trained_3d(folder.unet)
         unet.require_classes(self.spec, folder.unet)
         if unet.config.prior_follows_motion and "motion_condition" in self.conditions:
-            require_filled(self.home / self.spec.motion_dir)
+            require_followed(self.home / self.spec.motion_dir)
         tokenizer, encoder = load_text(folder.companions)
         self.has_image_branch = any(unet.config.condition_insert_block)
         self.has_motion_branch = bool(unet.config.motion_condition)

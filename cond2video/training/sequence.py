@@ -16,7 +16,7 @@ from cond2video.data import LabelledClipData
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
 from cond2video.models.checkpoints import load_sequence_parts
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
-from ctrlgenaug.conditions.motion_extraction import require_filled
+from ctrlgenaug.conditions.motion_extraction import require_followed
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.training.official_export import SEQUENCE_ADDITIONS
@@ -42,7 +42,7 @@ class SequenceStage(DiffusionStage):
                 setattr(config, addition, model.config[addition])
             model.register_to_config(**{addition: getattr(config, addition)})
         if config.prior_follows_motion and config.motion_condition:
-            require_filled(data.reader.motion_dir)
+            require_followed(data.reader.motion_dir)
         mark_finetuned(model, config.trainable_modules)
         super().__init__(config, data, DiffusionStep(model))
         self.model.require_classes(data.spec, config.pretrained_model_path)

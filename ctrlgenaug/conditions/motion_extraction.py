@@ -74,16 +74,24 @@ def field_options(encoding: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def require_filled(motion_dir: str | Path) -> None:
-    """Raises a `UserError` if the fields in a folder are known to leave most pixels without a vector.
+FOLLOWED = (
+    "adjacent_reference",
+    "fill_blocks",
+)  # what fields must be made with to be followed from frame to frame
 
-    A model whose image prior follows the motion field needs one at every place.
+
+def require_followed(motion_dir: str | Path) -> None:
+    """Raises a `UserError` if the fields in a folder are known not to say of every pixel where it was a frame before.
+
+    A model whose image prior follows the motion field needs that.
     """
-    if noted_encoding(motion_dir).get("fill_blocks") is False:
+    noted = noted_encoding(motion_dir)
+    lacking = " ".join(f"--{name}" for name in FOLLOWED if not noted.get(name))
+    if noted and lacking:  # of fields from elsewhere nothing is known
         raise UserError(
-            "holds one vector a block, but the model's image prior follows the motion field (prior_follows_motion)",
-            "Move the folder away and run extract_motion_field_trajs.py --adjacent_reference --fill_blocks, or train "
-            "with prior_follows_motion=false",
+            f"was made without {lacking}, but the model's image prior follows the motion field (prior_follows_motion)",
+            "Move it and the folder of trajectories away and run extract_motion_field_trajs.py "
+            f"{' '.join(f'--{name}' for name in FOLLOWED)}, or train with prior_follows_motion=false",
             motion_dir,
         )
 

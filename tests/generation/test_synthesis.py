@@ -190,7 +190,7 @@ def test_a_model_of_other_classes_is_refused(world):
 
 
 def test_a_prior_that_follows_wants_fields_that_say_where_things_go(world, tmp_path):
-    """Fields of one vector a block are named before work; of fields nobody noted anything about all is believed."""
+    """Fields made otherwise are refused before work; of fields that nobody noted anything about all is believed."""
     model = shutil.copytree(world / "model", tmp_path / "model")
     path = next(model.rglob("unet3d/config.json"))
     write_json(path, read_json(path) | {"prior_follows_motion": True})
@@ -205,13 +205,18 @@ def test_a_prior_that_follows_wants_fields_that_say_where_things_go(world, tmp_p
     def load(conditions=BOTH):
         return SequenceSynthesiser("cpu", str(model), "MosMed", str(home), conditions)
 
-    for says, refused in (({"fill_blocks": False}, True), ({"fill_blocks": True}, False), (None, False)):
+    both = {"adjacent_reference": True, "fill_blocks": True}
+    cases = [(None, False), ({}, False), (both, False), ({"adjacent_reference": True}, "fill_blocks")]
+    cases += [(both | {name: False}, name) for name in both]
+    for says, refused in cases:
         (noted / "settings.json").unlink(missing_ok=True)
         if says is not None:
             write_json(noted / "settings.json", says)
         assert load(BOTH[:1]).pipeline.unet.config.prior_follows_motion  # no motion field is asked for
         if refused:
-            with pytest.raises(UserError, match="MosMed_motion_field.*one vector a block.*--fill_blocks"):
+            with pytest.raises(
+                UserError, match=f"MosMed_motion_field.*was made without --{refused}, .*--fill_blocks"
+            ):
                 load()
         else:
             load()
