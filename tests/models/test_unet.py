@@ -182,26 +182,32 @@ def test_frame_positions_are_sines_that_sequential_attention_adds():
     assert difference(block(x, (2, 2), given), expected) > 1e-3
 
 
+def with_official_weights(**addition):
+    """The small sequence UNet; an addition has no weight more, none less."""
+    model = UNet3DMultiConditionModel(**SMALL_UNET, **addition).eval()
+    model.load_state_dict(official_weights("unet3d"))
+    return model
+
+
+def predict(model, conditions, last=2):
+    """What the model makes of two clips of three frames, or of the ``last`` of them alone."""
+    x, text = arr("x", (6, 4, 32, 32)), arr("text", (2, 7, 768))
+    encoded = model.condition(text, conditions, frames=3).last(last)
+    return model(x[-3 * last :], 300, conditions=encoded).sample
+
+
 @torch.no_grad()
 def test_only_a_model_with_frame_positions_looks_at_the_frames_numbers():
-    plain = UNet3DMultiConditionModel(**SMALL_UNET).eval()
-    plain.load_state_dict(official_weights("unet3d"))
-    placed = UNet3DMultiConditionModel(**SMALL_UNET, frame_positions=True).eval()
-    placed.load_state_dict(plain.state_dict())  # no weight more, none less
-    x, text = arr("x", (6, 4, 32, 32)), arr("text", (2, 7, 768))
+    plain, placed = with_official_weights(), with_official_weights(frame_positions=True)
     batch = ClipConditionsBatch(torch.tensor([0, 2]), ("", ""))
     later = replace(batch, frame_numbers=torch.tensor([[0, 1, 2], [4, 5, 6]]))
-
-    def predict(model, conditions):
-        return model(x, 300, conditions=model.condition(text, conditions, frames=3)).sample
 
     assert torch.equal(predict(plain, batch), predict(plain, later))
     first, second = predict(placed, batch), predict(placed, later)
     assert torch.equal(first[:3], second[:3])
     assert difference(first[3:], second[3:]) > 1e-4
     assert difference(first, predict(plain, batch)) > 1e-4
-    encoded = placed.condition(text, later, frames=3)
-    assert difference(placed(x[3:], 300, conditions=encoded.last(1)).sample, second[3:]) < 1e-5
+    assert difference(predict(placed, later, last=1), second[3:]) < 1e-5
 
 
 @torch.no_grad()
@@ -224,23 +230,15 @@ def test_a_prior_that_follows_the_motion_field_is_seen_where_it_went():
 
 @torch.no_grad()
 def test_only_a_model_whose_prior_follows_moves_it_and_only_where_something_moves():
-    plain = UNet3DMultiConditionModel(**SMALL_UNET).eval()
-    plain.load_state_dict(official_weights("unet3d"))
-    follows = UNet3DMultiConditionModel(**SMALL_UNET, prior_follows_motion=True).eval()
-    follows.load_state_dict(plain.state_dict())  # no weight more, none less
-    x, text = arr("x", (6, 4, 32, 32)), arr("text", (2, 7, 768))
+    plain, follows = with_official_weights(), with_official_weights(prior_follows_motion=True)
     motion = torch.zeros(2, 2, 2, 256, 256)
     motion[1, :, 0] = 16  # the second sample's view goes to the right
     batch = ClipConditionsBatch(torch.tensor([0, 2]), ("", ""), arr("prior", (2, 256, 64, 64)), motion)
 
-    def predict(model, conditions):
-        return model(x, 300, conditions=model.condition(text, conditions, frames=3)).sample
-
     expected, found = predict(plain, batch), predict(follows, batch)
     assert difference(found[:3], expected[:3]) < 1e-4  # nothing moves there
     assert difference(found[4], expected[4]) > 1e-4
-    encoded = follows.condition(text, batch, frames=3)
-    assert difference(follows(x[3:], 300, conditions=encoded.last(1)).sample, found[3:]) < 1e-4
+    assert difference(predict(follows, batch, last=1), found[3:]) < 1e-4
     for changed in (replace(batch, prior=None), replace(batch, motion=None)):
         assert difference(predict(follows, changed), predict(plain, changed)) == 0
     given = replace(batch, origins=torch.zeros(2, 3, 2, 64, 64))  # the places count, where both are given
