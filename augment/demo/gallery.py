@@ -14,7 +14,7 @@ import torch
 
 from augment.demo import encoder
 from augment.demo.base.patients import KINDS, Example, draw_patient
-from augment.demo.base.store import field_of
+from augment.demo.base.store import field_of, moved
 from augment.demo.pictures import field_picture
 from augment.demo.weights import BASE
 from cond2img.latent_codec import LatentCodec, to_uint8
@@ -32,8 +32,6 @@ from ctrlgenaug.conditions.origins import origins
 from ctrlgenaug.conditions.trajectories import link
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.noise_schedule import NoiseSchedule
-from ctrlgenaug.phantom import shapes
-from ctrlgenaug.phantom.movement import drift, shifted
 from ctrlgenaug.training.feature_picture import map_picture
 
 LATENT_SIDE = 32
@@ -94,13 +92,6 @@ class Gallery:
         ]
 
 
-def moving_patient(seed: int, number: int) -> Example:
-    """A patient as the base's sequence stage sees one: the view drifts, but for one in four."""
-    example = draw_patient(seed, number)
-    rng = shapes.generator(seed, f"base movement {number}")
-    return replace(example, frames=shifted(example.frames, drift(rng, len(example.frames), MOVEMENT)))
-
-
 def main() -> int:
     """Draws the gallery."""
     parser = steps.parser(
@@ -113,7 +104,9 @@ def main() -> int:
     gallery = Gallery(options.num_inference_steps)
     rows = []
     for number, kind in enumerate(KINDS):
-        rows += gallery.rows(kind, moving_patient(options.seed, number))
+        example = draw_patient(options.seed, number)
+        frames = moved(example.frames, options.seed, number, MOVEMENT)
+        rows += gallery.rows(kind, replace(example, frames=frames))
     save_picture(Path(options.out), contact_sheet(rows))
     print(f"gallery of {len(KINDS)} kinds of data set: {options.out}")
     return 0

@@ -38,7 +38,7 @@ def write_officially(folder: str | Path) -> list[Path]:
         The model folders rewritten.
 
     Raises:
-        UserError: no model there, or a damaged one.
+        UserError: no model there, a damaged one, or one that does what the published code does not.
     """
     folder = Path(folder)
     models = [path.parent for path in sorted(folder.glob("**/config.json")) if weight_files(path.parent)]

@@ -83,13 +83,18 @@ def encoded(folder: Path, name: str, frames: np.ndarray, vae: torch.nn.Module) -
     return filled(folder / f"{name}.npy", (len(frames), FRAMES, 8, side, side), "float32", fill)
 
 
+def moved(clip: np.ndarray, seed: int, number: int, most: float) -> np.ndarray:
+    """``clip`` (F, H, W) of patient ``number`` of the line ``seed``, the view drifting; of one in four it stays."""
+    rng = shapes.generator(seed, f"base movement {number}")
+    return shifted(clip, drift(rng, len(clip), most))
+
+
 def moving(folder: Path, seed: int, frames: np.ndarray, most: float) -> np.ndarray:
     """``frames`` (patients, 8, 256, 256) of the line ``seed``, the view drifting by up to ``most`` pixels a frame."""
 
     def fill(clips: np.ndarray) -> None:
         for number, clip in enumerate(tqdm(frames, desc="moving", unit="clip", mininterval=10)):
-            rng = shapes.generator(seed, f"base movement {number}")
-            clips[number] = shifted(clip, drift(rng, len(clip), most))
+            clips[number] = moved(clip, seed, number, most)
 
     return filled(folder / f"moving-{seed}-{len(frames)}-{most:g}.npy", frames.shape, "uint8", fill)
 
