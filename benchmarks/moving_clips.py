@@ -11,15 +11,12 @@ their own prior and motion, with another's prior, with another's motion, and wit
 from __future__ import annotations
 
 import argparse
-import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from augment.demo.base import store
-from augment.demo.base.recipe import BaseTraining, Recipe
-from augment.demo.weights import BASE
+from augment.demo.base.recipe import BaseTraining, Recipe, take_base
 from cond2img.models import load_vae
 
 SHOWN = (500, 850)
@@ -29,20 +26,13 @@ class MovingTraining(BaseTraining):
     """The sequence stage alone, from the tracked base's image model."""
 
     def run(self) -> None:
-        self._take_base()
+        take_base(self.start, ("vae", "unet"))
+        self._write_companions()
         vae = load_vae(self.start / "vae").eval().to(memory_format=torch.channels_last)
         seed = self.recipe.seed
         train = store.drawn_patients(self.drawn, seed, self.recipe.clips)
         test = store.drawn_patients(self.drawn, seed + 1, self.recipe.unseen)
         self._train_sequence(self._clips(seed, *train, vae), self._clips(seed + 1, *test, vae))
-
-    def _take_base(self) -> None:
-        for name in ("tokenizer", "scheduler", "text_encoder", "vae", "unet"):
-            if not (self.start / name).exists():
-                shutil.copytree(BASE / name, self.start / name)
-                for file in (self.start / name).glob("*.safetensors"):
-                    weights = {key: value.float() for key, value in load_file(file).items()}
-                    save_file(weights, file, metadata={"format": "pt"})
 
 
 def main() -> None:

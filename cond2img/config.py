@@ -16,6 +16,7 @@ class VAEConfig(TrainingConfig):
     perceptual_loss: bool = True
     lpips_weights: str | None = None  # torchvision's VGG16; None: looked for where it usually lies
     kl_weight: float = 1e-6
+    latent_noise: float = 0.0  # the decoder sees latents with noise of up to so many of their own deviations
     grey: str = "fold"  # or random: how 3-channel weights become 1-channel ones
     fit_scaling_factor: bool = False  # True: latents of unit deviation; False: Stable Diffusion's 0.18215
     validation_names: list[str] = field(default_factory=list)  # test frames; empty: spread over the split
@@ -30,6 +31,8 @@ class VAEConfig(TrainingConfig):
             raise ValueError(f"grey must be fold or random, got {self.grey!r}")
         if not 0 <= self.kl_weight < math.inf:
             raise ValueError(f"kl_weight must be a number of 0 or more, got {self.kl_weight}")
+        if not 0 <= self.latent_noise <= 1:
+            raise ValueError(f"latent_noise must be 0 to 1, got {self.latent_noise}")
         if self.validation_images < 1 or (self.validation_max_frames or 1) < 1:
             raise ValueError("validation_images and validation_max_frames must be above 0")
 

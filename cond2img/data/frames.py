@@ -48,10 +48,12 @@ class FrameBatch(Batch):
     Attributes:
         pixels: (B, 1, 256, 256) in [-1, 1].
         posterior_noise: (B, 4, 32, 32), what latents are sampled from the posterior with.
+        latent_noise: (B, 4, 32, 32), what the decoder finds on top of them, in their own deviations; None: nothing.
     """
 
     pixels: torch.Tensor
     posterior_noise: torch.Tensor
+    latent_noise: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,11 @@ class FrameData:
     def __getitem__(self, key: SampleKey) -> Batch:
         """A batch of one sample."""
         noise = torch.randn(LATENT_SHAPE, generator=self.generator(key, "posterior"))
-        return FrameBatch((self.rows[key.index].file_name,), self.pixels(key.index), noise[None])
+        added = None
+        if most := getattr(self.config, "latent_noise", 0.0):
+            drawn = self.generator(key, "decoder")
+            added = most * torch.rand(1, generator=drawn) * torch.randn((1, *LATENT_SHAPE), generator=drawn)
+        return FrameBatch((self.rows[key.index].file_name,), self.pixels(key.index), noise[None], added)
 
     def generator(self, key: SampleKey, purpose: str) -> torch.Generator:
         """The sample's own generator in this epoch."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,8 @@ from safetensors.torch import load_file
 from test_memory import really_kept
 
 from cond2img.config import LDMConfig, VAEConfig
-from cond2img.data import DiffusionBatch, LabelledFrameData
+from cond2img.data import DiffusionBatch, FrameBatch, FrameData, LabelledFrameData
+from cond2img.latent_codec import sample_posterior
 from cond2img.models import load_vae
 from cond2img.training.validation import validation_pairs
 from cond2video.config import SequenceConfig
@@ -411,6 +413,42 @@ def test_a_fitted_scaling_factor_brings_latents_to_unit_deviation(chain, monkeyp
     assert latents.std().item() == pytest.approx(1.0, abs=0.02)
 
 
+def test_latent_noise_reaches_the_decoder_alone_and_is_the_samples_own(chain, monkeypatch, tmp_path):
+    monkeypatch.chdir(chain)
+    quiet = FrameData(data_config(VAEConfig, chain), "train")
+    noisy = FrameData(data_config(VAEConfig, chain, latent_noise=0.5), "train")
+    keys = [SampleKey(epoch, index) for epoch in range(20) for index in range(len(noisy))]
+    plain, added = (
+        FrameBatch.join([quiet[key] for key in keys]),
+        FrameBatch.join([noisy[key] for key in keys]),
+    )
+    assert plain.latent_noise is None and torch.equal(plain.posterior_noise, added.posterior_noise)
+    levels = added.latent_noise.std(dim=(1, 2, 3))
+    assert 0 < levels.min() < 0.05 and 0.45 < levels.max() < 0.53  # uniform up to the most
+    assert levels.mean() == pytest.approx(0.25, abs=0.03)
+    assert torch.equal(noisy[keys[7]].latent_noise, added.latent_noise[7:8])
+
+    stage = build("vae", configure("vae", latent_noise=0.5, output_dir=tmp_path, export_dir="null"))
+    seen = {}
+    vae = stage.step_module.model
+    encode, decode = vae.encode, vae.decode
+    monkeypatch.setattr(vae, "encode", lambda x: seen.setdefault("posterior", encode(x)))
+    monkeypatch.setattr(vae, "decode", lambda z: [seen.update(latents=z), decode(z)][1])
+    batch = added.map(lambda tensor: tensor[:4])
+    with torch.no_grad():
+        stage.step_module(batch)
+    clean = sample_posterior(seen["posterior"].latent_dist.parameters, batch.posterior_noise)
+    deviation = clean.std(dim=(1, 2, 3), keepdim=True)
+    assert torch.allclose(seen["latents"], clean + deviation * batch.latent_noise, atol=1e-6)
+    monkeypatch.setattr(vae, "encode", encode)
+    monkeypatch.setattr(vae, "decode", decode)
+    with torch.no_grad():
+        figures = stage.measure()
+        assert figures["test_l1"] != figures["test_l1_noisy"]
+        stage.test_data.config = replace(stage.config, latent_noise=0.0)
+        assert stage.measure() == {"test_l1": figures["test_l1"]}  # what it is without the option
+
+
 def test_frozen_batch_norm_stands_still_unless_published_behaviour_is_asked_for():
     norm = torch.nn.BatchNorm2d(3).requires_grad_(False)
     module = torch.nn.Sequential(norm, torch.nn.Conv2d(3, 1, 1))
@@ -490,6 +528,8 @@ def test_damaged_data_is_named_before_the_first_step(stage, damage, named, copy)
         ("ldm", {"vae_path": "weights/stable-diffusion/vae", "export_dir": "none"}, "no trained VAE"),
         ("vae", {"perceptual_loss": "true"}, "vgg16-397923af.pth.*lpips_weights"),
         ("vae", {"pretrained_model_path": "weights/none"}, "weights/none"),
+        ("vae", {"latent_noise": "-0.1"}, "latent_noise must be 0 to 1"),
+        ("vae", {"latent_noise": "1.5"}, "latent_noise must be 0 to 1"),
         ("sequence_ldm", {"pretrained_model_path": "weights/stable-diffusion"}, "unet"),
         ("ldm", {"caption_column": "text"}, "lacks text"),
         ("ldm", {"mixed_precision": "fp16"}, "needs a GPU"),

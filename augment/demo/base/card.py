@@ -23,7 +23,8 @@ UNet, and the parts that the sequence stage adds, {megabytes:.1f} MB in float16.
 - Data: {patients:,} unlabelled phantom patients of all four kinds (chest, knee, heart, thyroid), 8 frames each, drawn
   from seed {seed}. The thyroids' texts are those of the data set; the other texts are empty.
 - VAE: the encoder's weights are chosen, four numbers for each block of 8 x 8 pixels; the decoder was trained,
-  {decoder_steps:,} steps of 2 frames, absolute difference. Error on unseen patients: {reconstruction}.
+  {decoder_steps:,} steps of 2 frames, absolute difference, from latents with noise of up to half of their deviation
+  (`latent_noise: 0.5`). Error on unseen patients: {reconstruction}, with noise {noisy_reconstruction}.
 - Image UNet: {image_steps:,} steps of {batch_size} frames, velocity, half of the timesteps uniform and half towards
   high noise, learning rate 1e-3 with cosine decay, priors kept in 90 %.
 - Sequence parts: {sequence_steps:,} steps of 2 clips of 8 frames of {clips:,} patients, learning rate 5e-4, the frames'
@@ -68,7 +69,8 @@ def write(folder: Path, recipe: Recipe, runs: Path) -> None:
     text = TEXT.format(
         **vars(recipe),
         megabytes=size / 1e6,
-        reconstruction=_last(runs / "vae" / "test_rec_loss.txt"),
+        reconstruction=_last(runs / "vae" / "test_l1.txt"),
+        noisy_reconstruction=_last(runs / "vae" / "test_l1_noisy.txt"),
         image_table=_table(runs / "image", kinds),
         sequence_table=_table(runs / "sequence", {**kinds, **motion}),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from augment.demo.base import card, store
 from augment.demo.base.drawn_data import DrawnClips, DrawnFrames, DrawnPictures
 from augment.demo.base.stages import BaseLDMStage, BaseSequenceStage, BaseVAEStage
-from augment.demo.weights import SCHEDULER, small_text_encoder, write_tokenizer
+from augment.demo.weights import BASE, SCHEDULER, small_text_encoder, write_tokenizer
 from cond2img.config import LDMConfig, VAEConfig
 from cond2img.models import load_vae
 from cond2video.config import FINETUNED, SequenceConfig
@@ -156,6 +157,7 @@ class BaseTraining:
         config = VAEConfig(
             **self._settings("vae", self.recipe.decoder_steps),
             perceptual_loss=False,
+            latent_noise=0.5,
             train_batch_size=2,
             learning_rate=2e-3,
             lr_warmup_steps=50,
@@ -164,6 +166,9 @@ class BaseTraining:
         )
         stage = BaseVAEStage(config, DrawnPictures(config, *train), DrawnPictures(config, *test))
         self._finish(stage, config, self.start / "vae")
+
+    def _image_stage(self, config: LDMConfig, train: DrawnFrames, test: DrawnFrames) -> Stage:
+        return BaseLDMStage(config, train, test)
 
     def _train_image(self, train: tuple, test: tuple) -> None:
         steps = self.recipe.image_steps
@@ -185,7 +190,7 @@ class BaseTraining:
         places = np.arange(len(frames)) // 4 % frames.shape[1]
         own = (np.arange(len(frames)), places)
         test = (frames[own][:, None], texts, moments[own][:, None])
-        stage = BaseLDMStage(config, DrawnFrames(config, *train), DrawnFrames(config, *test))
+        stage = self._image_stage(config, DrawnFrames(config, *train), DrawnFrames(config, *test))
         self._finish(stage, config, self.start / "unet")
 
     def _train_sequence(self, train: tuple, test: tuple) -> None:
@@ -225,6 +230,17 @@ class BaseTraining:
             write_sums(temporary)
             if out.exists():
                 shutil.rmtree(out)
+
+
+def take_base(folder: Path, names: Sequence[str]) -> None:
+    """Copies models of the tracked base into ``folder``, in float32, for a training to go on from."""
+    for name in names:
+        if not (folder / name).exists():
+            with atomic_path(folder / name) as temporary:
+                shutil.copytree(BASE / name, temporary)
+                for file in temporary.glob("*.safetensors"):
+                    weights = {key: value.float() for key, value in load_file(file).items()}
+                    save_file(weights, file, metadata={"format": "pt"})
 
 
 def _halved(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

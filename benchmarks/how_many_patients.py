@@ -1,0 +1,134 @@
+"""How many patients until a diffusion model follows its image prior? The base's image stage, on more and more of them.
+
+    python benchmarks/how_many_patients.py --scratch scratch/patients            (half an hour of 2 cores)
+    python benchmarks/how_many_patients.py --scratch scratch/patients --base     from the tracked base's weights
+
+Prints a Markdown table: for each number of patients the error of clean latents at t = 850 with the own prior, another's
+and none, of unseen patients and of those trained on (docs/small_data.md). Started again, finished models are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+import torch
+
+from augment.demo.base import store
+from augment.demo.base.drawn_data import DrawnFrames
+from augment.demo.base.recipe import BaseTraining, Recipe, take_base
+from augment.demo.base.stages import BaseLDMStage
+from augment.demo.weights import BASE
+from cond2img.config import LDMConfig
+from cond2img.models import UNet2DMultiConditionModel, load_vae
+
+LEVEL = 850
+KINDS = {"own": "own prior", "other": "another's", "none": "none"}
+SEEN = 48  # patients trained on whose errors are measured, as many as unseen ones
+
+
+class FewPatientsStage(BaseLDMStage):
+    """The base's image stage, that also measures patients which it is trained on.
+
+    Args:
+        config, train, test: see `BaseLDMStage`.
+        seen: some of the patients of ``train``.
+        from_base: start from the tracked base's weights, not from random ones.
+    """
+
+    def __init__(
+        self, config: LDMConfig, train: DrawnFrames, test: DrawnFrames, seen: DrawnFrames, from_base: bool
+    ) -> None:
+        super().__init__(config, train, test)
+        self.seen = seen
+        if from_base:
+            weights = UNet2DMultiConditionModel.from_pretrained(BASE, subfolder="unet").state_dict()
+            self.model.load_state_dict(weights)
+
+    def measure(self) -> dict[str, float]:
+        unseen = super().measure()
+        self.seen.captions = self.data.captions  # the texts' table is of all of them
+        self.test_data, test = self.seen, self.test_data
+        seen = {f"seen_{name}": value for name, value in super().measure().items()}
+        self.test_data = test
+        return unseen | seen
+
+
+class FewPatients(BaseTraining):
+    """The image stage alone, on the latents of the tracked base's VAE.
+
+    Args:
+        scratch, recipe, num_threads: see `BaseTraining`; ``recipe.patients`` are trained on.
+        drawn: folder of the drawn patients, shared by all numbers.
+        most: patients drawn.
+        from_base: see `FewPatientsStage`.
+    """
+
+    def __init__(
+        self, scratch: Path, recipe: Recipe, num_threads: int, drawn: Path, most: int, from_base: bool
+    ) -> None:
+        super().__init__(scratch, recipe, num_threads)
+        self.drawn, self.most, self.from_base = drawn, most, from_base
+
+    def run(self) -> None:
+        recipe = self.recipe
+        self._write_companions()
+        take_base(self.start, ("vae",))
+        vae = load_vae(self.start / "vae").eval().to(memory_format=torch.channels_last)
+        parts = []
+        for seed, count in ((recipe.seed, self.most), (recipe.seed + 1, recipe.unseen)):
+            frames, texts = store.drawn_patients(self.drawn, seed, count)
+            moments = store.encoded(self.drawn, f"moments-{seed}-{count}", frames, vae)
+            parts.append((frames, texts, moments))
+        train, test = parts
+        self._train_image(tuple(part[: recipe.patients] for part in train), test)
+
+    def _image_stage(self, config: LDMConfig, train: DrawnFrames, test: DrawnFrames) -> BaseLDMStage:
+        count = min(SEEN, self.recipe.patients)
+        own, places = np.arange(count), np.arange(count) // 4 % train.drawn.shape[1]
+        moments = np.asarray(train.moments).reshape(*train.drawn.shape[:2], 8, 32, 32)
+        texts = [row.text for row in train.rows[:: train.drawn.shape[1]][:count]]
+        chosen = (train.drawn[own, places][:, None], texts, moments[own, places][:, None])
+        return FewPatientsStage(config, train, test, DrawnFrames(config, *chosen), self.from_base)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scratch", type=Path, required=True, help="folder for everything")
+    parser.add_argument(
+        "--patients",
+        type=int,
+        nargs="+",
+        default=[30, 120, 500, 2000],
+        help="of all four kinds, eight frames each (default: %(default)s)",
+    )
+    parser.add_argument("--steps", type=int, default=600, help="of 16 frames (default: %(default)s)")
+    parser.add_argument("--base", action="store_true", help="start from the tracked base's weights")
+    parser.add_argument("--num_threads", type=int, default=2, help="(default: %(default)s)")
+    options = parser.parse_args()
+    start = "base" if options.base else "random"
+    rows = []
+    for count in options.patients:
+        run = options.scratch / f"{start}_{count}_{options.steps}"
+        recipe = Recipe(patients=count, image_steps=options.steps)
+        FewPatients(
+            run, recipe, options.num_threads, options.scratch / "drawn", max(options.patients), options.base
+        ).run()
+        figures = []
+        for prefix in ("", "seen_"):
+            files = (run / "runs" / "image" / f"{prefix}{kind}_{LEVEL}.txt" for kind in KINDS)
+            figures.append(" / ".join(f"{float(file.read_text().split()[-1]):.3f}" for file in files))
+        rows.append(f"| {count} | {figures[0]} | {figures[1]} |")
+    print(f"error at t = {LEVEL} with {', '.join(KINDS.values())}, after {options.steps} steps")
+    print("| patients | unseen patients | patients trained on |\n|---|---|---|")
+    print("\n".join(rows))
+
+
+if __name__ == "__main__":
+    main()
