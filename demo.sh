@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole method on generated patients, each step by the script a user would call. CPU or GPU.
 #
-#   bash demo.sh                    a quarter of an hour at most on 2 cores after installation
+#   bash demo.sh                    ten minutes of 2 cores after installation
 #   bash demo.sh --quick            the same chain with hardly any training, for a first look
 #   bash demo.sh --data_name TUSC   another data set's phantoms: MosMed (default), MRNet, ACDC or TUSC
 #   bash demo.sh --seed 1           other patients
@@ -71,7 +71,8 @@ else
     samples=6 inference_steps=12 classifier_epochs=60
     vae=() ldm=() sequence=()
 fi
-contrast=1 correlation=0 # class contrast's weight and the frames' common noise, chosen by measurement (docs/steering.md)
+# Class contrast's weight, at the noisier half of the steps, and the frames' common noise: by measurement (docs/steering.md).
+contrast=(--class_contrast 1 --guidance_interval 500 999) correlation=0
 moving=()
 [ "$name" != ACDC ] || moving=(--movement 4) correlation=0.5 # a patient who breathes between the slices
 model=sequence_model_$name
@@ -112,7 +113,7 @@ step "classifier on real clips" . "$PYTHON" "$ROOT/train_classifier.py" --data_n
     --epochs $classifier_epochs --patience 0 --output_dir runs/classifier --seed "$seed"
 step "generation" . "$PYTHON" "$ROOT/generate.py" --data_name "$name" --sequence_model_path $model \
     --user_defined_conditions '["image_condition", "motion_condition"]' --predifined_sampled_num $samples \
-    --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 1 --class_contrast $contrast \
+    --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 1 "${contrast[@]}" \
     --noise own --noise_correlation $correlation
 step "VAE-Seq" . "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path $model --synthetic_dir $synthetic
 step "noise filter" . "$PYTHON" "$ROOT/noisy_data_filter.py" --synthetic_dir $synthetic --save_base $filtered \
@@ -123,5 +124,5 @@ step "classifier with synthetic clips" . "$PYTHON" "$ROOT/train_classifier.py" -
 step "evaluation" . "$PYTHON" "$ROOT/evaluate.py" --real . --synthetic $synthetic --data_name "$name" \
     --classifier runs/classifier/classifier.pth --vae_path $model --output evaluation.json
 step "pictures" . "$PYTHON" -m augment.demo.pictures --data_name "$name" --model $model --out pictures \
-    --class_contrast $contrast --noise_correlation $correlation --num_inference_steps $inference_steps
+    "${contrast[@]}" --noise_correlation $correlation --num_inference_steps $inference_steps
 "$PYTHON" -m augment.demo.page --data_name "$name" --run . --seconds "$(seconds "$began" "$EPOCHREALTIME")"

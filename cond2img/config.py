@@ -16,7 +16,8 @@ class VAEConfig(TrainingConfig):
     perceptual_loss: bool = True
     lpips_weights: str | None = None  # torchvision's VGG16; None: looked for where it usually lies
     kl_weight: float = 1e-6
-    latent_noise: float = 0.0  # the decoder sees latents with noise of up to so many of their own deviations
+    # above 0: trains the decoder alone, from latents with noise of up to so many of their own deviations
+    latent_noise: float = 0.0
     grey: str = "fold"  # or random: how 3-channel weights become 1-channel ones
     fit_scaling_factor: bool = False  # True: latents of unit deviation; False: Stable Diffusion's 0.18215
     validation_names: list[str] = field(default_factory=list)  # test frames; empty: spread over the split

@@ -49,7 +49,7 @@ prepare_environment
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 
 # What --quick makes smaller: two patients of the rare class, a generator of a few steps, some arms of a few steps.
-vae_steps=80 ldm_steps=320 sequence_steps=160 # after the miniature base model, which saw drawings without labels
+vae_steps=40 ldm_steps=240 sequence_steps=160 # after the miniature base model, which saw drawings without labels
 [ -n "$base" ] || vae_steps=400 ldm_steps=1500 sequence_steps=400
 if [ -n "$quick" ]; then
     patients=12 others=6 rare=${rare:-2} seeds=${seeds:-0 1} wanted=${wanted:-${few[*]}} inference_steps=2 steps=12 filter_steps=20
@@ -94,7 +94,8 @@ generator() {
         "data_name=$name" "$seed" "${sequence[@]}"
     step "synthetic clips" within "$1" "$PYTHON" "$ROOT/generate.py" --data_name "$name" --sequence_model_path "$model" \
         --user_defined_conditions image motion --predifined_sampled_num $wanted --scheduler unipc \
-        --num_inference_steps "$inference_steps" --guidance_scale 1 --class_contrast 1 --noise own
+        --num_inference_steps "$inference_steps" --guidance_scale 1 --class_contrast 1 \
+        --guidance_interval 500 999 --noise own
     step "VAE-Seq" within "$1" "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path "$model" --synthetic_dir "$model/cond_im_synthesis_mp4"
 }
 

@@ -7,8 +7,12 @@ seeds from both, then one condition changed at a time.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -100,8 +104,20 @@ class Painter:
         return self.home / self.spec.clips_dir / clip.file_name
 
 
+def draw_sheet(model: str, data_name: str, data_root: str, sampling: Sampling, out: str, number: int) -> bool:
+    """Draws the sheet of test patient ``number`` to ``out``, with its share of the cores; whether there is one."""
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // PATIENTS))
+    painter = Painter(model, data_name, data_root, sampling)
+    clips = painter.clips()
+    if number >= len(clips):
+        return False
+    rows = list(painter.rows(clips[number], clips[1 - number] if len(clips) > 1 else clips[0]))
+    save_picture(Path(out) / f"patient_{number}.png", contact_sheet(rows))
+    return True
+
+
 def main() -> int:
-    """Draws the sheets."""
+    """Draws the sheets, the patients side by side."""
     parser = steps.parser(
         "Draws what each condition does to a clip: two test patients, one condition changed at a time.",
         "python -m augment.demo.pictures --data_name MosMed --model sequence_model_MosMed --out pictures",
@@ -111,21 +127,27 @@ def main() -> int:
     parser.add_argument("--model", required=True, help="the sequence model's folder")
     parser.add_argument("--out", required=True, help="folder for the pictures")
     parser.add_argument("--class_contrast", type=number_from_0, default=0.0, help="see generate.py")
+    parser.add_argument(
+        "--guidance_interval",
+        type=number_from_0,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="see generate.py",
+    )
     parser.add_argument("--noise_correlation", type=number_from_0, default=0.0, help="see generate.py")
     parser.add_argument("--num_inference_steps", type=positive_int, default=20, help="(default: %(default)s)")
     options = parser.parse_args()
+    interval = options.guidance_interval and tuple(options.guidance_interval)
     sampling = Sampling(
         solver="unipc",
         num_inference_steps=options.num_inference_steps,
-        guidance=Guidance(1.0, class_contrast=options.class_contrast),
+        guidance=Guidance(1.0, interval, options.class_contrast),
         noise_correlation=options.noise_correlation,
     )
-    painter = Painter(options.model, options.data_name, options.data_root, sampling)
-    clips = painter.clips()
-    for number, clip in enumerate(clips):
-        rows = list(painter.rows(clip, clips[1 - number] if len(clips) > 1 else clip))
-        save_picture(Path(options.out) / f"patient_{number}.png", contact_sheet(rows))
-    print(f"{len(clips)} sheets of conditions and what they do are in {options.out}")
+    draw = partial(draw_sheet, options.model, options.data_name, options.data_root, sampling, options.out)
+    with ProcessPoolExecutor(PATIENTS, mp_context=get_context("spawn")) as pool:
+        drawn = sum(pool.map(draw, range(PATIENTS)))
+    print(f"{drawn} sheets of conditions and what they do are in {options.out}")
     return 0
 
 

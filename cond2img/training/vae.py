@@ -62,15 +62,22 @@ class VAEStep(TrainingStep):
         posterior = self.model.encode(pixels).latent_dist
         latents = sample_posterior(posterior.parameters, batch.posterior_noise)  # (B, 4, 32, 32)
         if batch.latent_noise is not None:
-            # in each frame's own deviations, so that larger latents are no way out for the encoder
-            deviation = latents.detach().std(dim=(1, 2, 3), keepdim=True)
-            latents = latents + deviation * batch.latent_noise
+            latents = latents + latents.std(dim=(1, 2, 3), keepdim=True) * batch.latent_noise
         reconstruction = self.model.decode(latents.to(pixels.dtype)).sample
         return self.criterion(pixels, reconstruction, posterior)
 
 
+def freeze_encoder(model: AutoencoderKL) -> None:
+    """Leaves the encoder as it is, so that latents go on meaning what they mean."""
+    model.encoder.requires_grad_(False)
+    model.quant_conv.requires_grad_(False)
+
+
 class VAEStage(Stage):
-    """Trains every weight of the VAE."""
+    """Trains every weight of the VAE, or, with ``latent_noise``, the decoder's.
+
+    An encoder that learned with noise behind it would make its latents larger.
+    """
 
     folder = "vae"
     config: VAEConfig
@@ -78,6 +85,8 @@ class VAEStage(Stage):
 
     def __init__(self, config: VAEConfig) -> None:
         model = load_vae(config.pretrained_model_path, grey="random" if config.grey == "random" else "fold")
+        if config.latent_noise:
+            freeze_encoder(model)
         if config.gradient_checkpointing:
             model.enable_gradient_checkpointing()
         lpips_weights = find_lpips_weights(config.lpips_weights) if config.perceptual_loss else None

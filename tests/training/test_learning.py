@@ -1,4 +1,4 @@
-"""Every stage learns: the demo's configs on 15 phantom patients, until test figures fall to stated values."""
+"""Every stage goes on learning where the miniature base model left off: the demo's configs on 15 phantom patients."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ PREPARATION = (  # folder, command
         ".",
         "{root}/extract_image_priors.py --data_dir MosMedData/MosMed_data --medsam_checkpoint weights/medsam",
     ),
-    (".", "{root}/extract_motion_field_trajs.py --clip_data_dir MosMedData/MosMed_volume"),
+    (
+        ".",
+        "{root}/extract_motion_field_trajs.py --clip_data_dir MosMedData/MosMed_volume "
+        "--adjacent_reference --fill_blocks",
+    ),
 )
 STAGES = {
-    "vae": ("vae_train.sh", 120),
-    "ldm": ("LDM_train.sh", 160),
+    "vae": ("vae_train.sh", 40),
+    "ldm": ("LDM_train.sh", 80),
     "sequence_ldm": ("sequence_LDM_train.sh", 40),
 }
 
@@ -34,9 +38,9 @@ def run(command, cwd):
 
 
 def figures(path):
-    """{step: value} of a test figure."""
-    rows = (line.split(": ") for line in path.read_text().splitlines())
-    return {int(step.removeprefix("step ")): float(value) for step, value in rows}
+    """Before and after, of a test figure's file."""
+    before, after = (float(line.split()[-1]) for line in path.read_text().splitlines())
+    return before, after
 
 
 @pytest.mark.slow
@@ -49,10 +53,8 @@ def test_each_stage_learns(repository, tmp_path):
         config = repository / f"configs/demo/{stage}.yaml"
         run(["bash", str(repository / script), str(config), f"max_train_steps={steps}"], tmp_path)
         name = "test_l1.txt" if stage == "vae" else "test_loss.txt"
-        values = figures(tmp_path / "runs" / stage / name)
-        assert list(values) == [0, steps]
-        found[stage] = values[0], values[steps]
-    assert found["vae"][1] < 0.15 < found["vae"][0], found  # mean |x - x'|, pixels in [-1, 1]
-    assert found["ldm"][1] < 0.2 < 0.9 < found["ldm"][0], found  # 1 is what predicting no noise at all costs
-    # the same samples and the same noise: a small fall is a fall
-    assert found["sequence_ldm"][1] < 0.98 * found["sequence_ldm"][0], found
+        found[stage] = figures(tmp_path / "runs" / stage / name)
+    # the same samples and the same noise before and after: a small fall is a fall
+    assert found["vae"][1] < 0.995 * found["vae"][0] < 0.03, found  # mean |x - x'|, pixels in [-1, 1]
+    assert found["ldm"][1] < 0.99 * found["ldm"][0] < 0.3, found  # 1 is what the latents' mean costs
+    assert found["sequence_ldm"][1] < 0.98 * found["sequence_ldm"][0] < 0.3, found

@@ -413,7 +413,7 @@ def test_a_fitted_scaling_factor_brings_latents_to_unit_deviation(chain, monkeyp
     assert latents.std().item() == pytest.approx(1.0, abs=0.02)
 
 
-def test_latent_noise_reaches_the_decoder_alone_and_is_the_samples_own(chain, monkeypatch, tmp_path):
+def test_latent_noise_reaches_the_decoder_and_is_the_samples_own(chain, monkeypatch, tmp_path):
     monkeypatch.chdir(chain)
     quiet = FrameData(data_config(VAEConfig, chain), "train")
     noisy = FrameData(data_config(VAEConfig, chain, latent_noise=0.5), "train")
@@ -447,6 +447,24 @@ def test_latent_noise_reaches_the_decoder_alone_and_is_the_samples_own(chain, mo
         assert figures["test_l1"] != figures["test_l1_noisy"]
         stage.test_data.config = replace(stage.config, latent_noise=0.0)
         assert stage.measure() == {"test_l1": figures["test_l1"]}  # what it is without the option
+
+
+def test_latent_noise_trains_the_decoder_and_leaves_the_encoder(chain, monkeypatch, tmp_path):
+    monkeypatch.chdir(chain)
+    start = chain / "pretrained_2d_model_MosMed" / "MosMed-vae-pretrained"
+    options = {"pretrained_model_path": start, "fit_scaling_factor": "false", "latent_noise": 0.5}
+    config = configure(
+        "vae", **options, max_train_steps=3, output_dir=tmp_path / "run", export_dir=tmp_path / "out"
+    )
+    cli.train(config, lambda config: build("vae", config))
+    before, after = load_vae(start), load_vae(tmp_path / "out" / "MosMed-vae-pretrained")
+    assert after.config.scaling_factor == before.config.scaling_factor
+    changed = {
+        name
+        for name, value in after.state_dict().items()
+        if not torch.equal(value, before.state_dict()[name])
+    }
+    assert changed and all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
 
 
 def test_frozen_batch_norm_stands_still_unless_published_behaviour_is_asked_for():

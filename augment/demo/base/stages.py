@@ -17,7 +17,7 @@ from cond2img.config import LDMConfig, VAEConfig
 from cond2img.models import UNet2DMultiConditionModel, VAELoss
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
 from cond2img.training.ldm import LDMStage
-from cond2img.training.vae import VAEStage, VAEStep
+from cond2img.training.vae import VAEStage, VAEStep, freeze_encoder
 from cond2video.config import SequenceConfig
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
 from cond2video.training.sequence import SequenceStage
@@ -51,8 +51,7 @@ class BaseVAEStage(VAEStage):
         torch.manual_seed(config.seed)
         model = small_vae()
         set_plane_encoder(model)
-        model.encoder.requires_grad_(False)
-        model.quant_conv.requires_grad_(False)
+        freeze_encoder(model)
         Stage.__init__(self, config, train, VAEStep(model, VAELoss(None, kl_weight=config.kl_weight)))
         self.test_data = test
 
