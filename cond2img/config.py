@@ -34,6 +34,10 @@ class VAEConfig(TrainingConfig):
             raise ValueError(f"kl_weight must be a number of 0 or more, got {self.kl_weight}")
         if not 0 <= self.latent_noise <= 1:
             raise ValueError(f"latent_noise must be 0 to 1, got {self.latent_noise}")
+        if self.latent_noise and self.grey == "random":
+            raise ValueError(
+                "grey=random draws the encoder's first weights anew, latent_noise leaves the encoder: choose one"
+            )
         if self.validation_images < 1 or (self.validation_max_frames or 1) < 1:
             raise ValueError("validation_images and validation_max_frames must be above 0")
 

@@ -62,7 +62,7 @@ fi
 vae=(max_train_steps=$vae_steps) ldm=(max_train_steps=$ldm_steps) sequence=(max_train_steps=$sequence_steps)
 if [ -z "$base" ]; then
     random=weights/stable-diffusion
-    vae+=(pretrained_model_path=$random/vae fit_scaling_factor=true learning_rate=2e-3)
+    vae+=(pretrained_model_path=$random/vae latent_noise=0 fit_scaling_factor=true learning_rate=2e-3)
     ldm+=(pretrained_model_path=$random prediction_type=v_prediction)
     ldm+=(condition_dropping.keep_all=0.9 condition_dropping.drop_all=0.1)
     sequence+=(sequence_parts=null)

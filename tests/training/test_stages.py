@@ -43,7 +43,11 @@ FOLDERS = {"vae": "vae", "ldm": "unet", "sequence_ldm": "unet3d"}
 LENGTH = 4  # steps
 # In place of the miniature base model, which the demo starts from: Stable Diffusion's format, as published, and tinier.
 STARTS = {
-    "vae": {"pretrained_model_path": "weights/stable-diffusion/vae", "fit_scaling_factor": "true"},
+    "vae": {
+        "pretrained_model_path": "weights/stable-diffusion/vae",
+        "latent_noise": 0,
+        "fit_scaling_factor": "true",
+    },
     "ldm": {"pretrained_model_path": "weights/stable-diffusion", "fresh_init": "torch"},
     "sequence_ldm": {"sequence_parts": "null"},
 }
@@ -548,6 +552,7 @@ def test_damaged_data_is_named_before_the_first_step(stage, damage, named, copy)
         ("vae", {"pretrained_model_path": "weights/none"}, "weights/none"),
         ("vae", {"latent_noise": "-0.1"}, "latent_noise must be 0 to 1"),
         ("vae", {"latent_noise": "1.5"}, "latent_noise must be 0 to 1"),
+        ("vae", {"latent_noise": "0.5", "grey": "random"}, "grey=random draws.*choose one"),
         ("sequence_ldm", {"pretrained_model_path": "weights/stable-diffusion"}, "unet"),
         ("ldm", {"caption_column": "text"}, "lacks text"),
         ("ldm", {"mixed_precision": "fp16"}, "needs a GPU"),
