@@ -1,6 +1,6 @@
 """How many patients until a diffusion model follows its image prior? The base's image stage, on more and more of them.
 
-    python benchmarks/how_many_patients.py --scratch scratch/patients            (half an hour of 2 cores)
+    python benchmarks/how_many_patients.py --scratch scratch/patients            (ten minutes of 2 cores a number)
     python benchmarks/how_many_patients.py --scratch scratch/patients --base     from the tracked base's weights
 
 Prints a Markdown table: for each number of patients the error of clean latents at t = 850 with the own prior, another's

@@ -123,7 +123,7 @@ def errors(model, clips, variants):
 
 
 def test_its_decoder_makes_whole_pictures_of_latents_that_are_not_quite_right():
-    """Noise of 0.3 deviations costs less than the error of the latents as they are, which it did three times over."""
+    """Noise of 0.3 deviations less than doubles the error; without having learned with noise it grows 3.5 times."""
     codec = LatentCodec(load_vae(BASE / "vae").eval())
     frames = np.concatenate([draw_patient(7, number).frames[4:5] for number in range(2 * len(KINDS))])
     latents = codec.latents(codec.moments(to_pixels(frames)), torch.zeros(len(frames), 4, 32, 32))

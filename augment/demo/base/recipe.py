@@ -168,6 +168,7 @@ class BaseTraining:
         self._finish(stage, config, self.start / "vae")
 
     def _image_stage(self, config: LDMConfig, train: DrawnFrames, test: DrawnFrames) -> Stage:
+        """What trains on frames; benchmarks put their own in its place."""
         return BaseLDMStage(config, train, test)
 
     def _train_image(self, train: tuple, test: tuple) -> None:
