@@ -13,10 +13,12 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import write_text
-from ctrlgenaug.plain_data import read_jsonl, write_jsonl
+from ctrlgenaug.plain_data import read_json, read_jsonl, write_json, write_jsonl
 
 STEERING = "steering.csv"  # whether the conditions are followed, by step
+VALIDATED = "validated.json"  # the step of the last finished validation
 
 
 class Records:
@@ -76,19 +78,44 @@ class Records:
                 row for row in csv.DictReader(handle) if None not in row.values() and row["step"].isdigit()
             ]
 
+    def note_validated(self, step: int) -> None:
+        """Notes that all figures and pictures of ``step`` are written."""
+        if self.active:
+            write_json(self.folder / VALIDATED, {"step": step})
+
+    def validated_step(self) -> int | None:
+        """The step that `note_validated` noted last; None: none, or a note that cannot be read."""
+        try:
+            noted = read_json(self.folder / VALIDATED)
+        except (OSError, UserError):
+            return None
+        step = noted.get("step") if isinstance(noted, dict) else None
+        return step if isinstance(step, int) else None
+
     def rewind(self, step: int) -> None:
-        """Drops the rows after ``step``: a killed run may have written beyond the checkpoint it resumes from."""
+        """Drops the rows after ``step``: a killed run may have written beyond the checkpoint it resumes from.
+
+        Of ``step`` itself the figures of a validation that was not finished go as well: it is made again.
+        """
         if not self.active:
             return
-        for path in (self.folder / "train_loss.txt", *self.folder.glob("test_*.txt")):
+        noted = self.validated_step()
+        finished = noted is not None and noted >= step
+        last_measured = step if finished else step - 1
+        lasts = dict.fromkeys(self.folder.glob("test_*.txt"), last_measured)
+        for path, last in {self.folder / "train_loss.txt": step, **lasts}.items():
             if path.is_file():
                 lines = path.read_text(encoding="utf-8").split("\n")
-                kept = [line for line in lines if _step_in(line) <= step]
+                kept = [line for line in lines if _step_in(line) <= last]
                 write_text(path, "".join(line + "\n" for line in kept))
-        measured = [row for row in self.table(STEERING) if int(row["step"]) <= step]
+        measured = [row for row in self.table(STEERING) if int(row["step"]) <= last_measured]
         (self.folder / STEERING).unlink(missing_ok=True)
         if measured:
             self.append_rows(STEERING, measured)
+        if finished:
+            self.note_validated(step)
+        else:
+            (self.folder / VALIDATED).unlink(missing_ok=True)
         write_jsonl(self.folder / "stats.jsonl", [row for row in self.rows() if row["step"] <= step])
 
     def rows(self) -> list[dict[str, Any]]:

@@ -67,6 +67,8 @@ class Trainer:
         self._catch_signals()
         if self.step == 0:
             self._validate(pictures=False)  # what the curves start from
+        elif self._validation_due() and not self._validated_before():
+            self._validate()  # the run was ended between the checkpoint and the figures of its step
         batches = self._batches()
         started, first = time.perf_counter(), self.step
         with self._progress() as bar:
@@ -80,7 +82,7 @@ class Trainer:
                     self.save()
                 if self.stop_requested:
                     self._leave()
-                if last or self.step % self.config.validation_steps == 0:
+                if self._validation_due():
                     self._validate()
         seconds = time.perf_counter() - started
         if self.step > first:
@@ -237,6 +239,13 @@ class Trainer:
         if self.config.tracker:
             self.accelerator.log(mean, step=self.step)
 
+    def _validation_due(self) -> bool:
+        return self.step == self.length.steps or self.step % self.config.validation_steps == 0
+
+    def _validated_before(self) -> bool:
+        """Whether this step's validation was finished by an earlier start; the main process's word counts."""
+        return gather_object([self.records.validated_step() == self.step])[0]
+
     def _validate(self, pictures: bool = True) -> None:
         """Figures and pictures by the main process, with the averaged weights if there are any; the others wait."""
         if self.accelerator.is_main_process:
@@ -257,6 +266,7 @@ class Trainer:
                 if figures and self.config.tracker:
                     self.accelerator.log(figures, step=self.step)
                 self.records.curves()
+                self.records.note_validated(self.step)
             except UserError as error:  # hours of training are worth more than one picture
                 self.records.log(f"validation at step {self.step} failed: {describe(error)}")
             checkpoints.restore_random_states(state)

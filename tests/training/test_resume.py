@@ -273,3 +273,32 @@ def test_a_full_disk_at_a_checkpoint_is_one_line(tmp_path, train_here, monkeypat
         train_here(tmp_path)
     assert "the disk is full" in steps.describe(caught.value)
     assert not list((tmp_path / "run").glob("*unfinished*"))
+
+
+@pytest.mark.parametrize(("step", "validation"), [(8, 4), (STEPS, 5)])
+def test_killed_between_a_checkpoint_and_the_figures_of_its_step(tmp_path, uninterrupted, step, validation):
+    toy(tmp_path, f"validation_steps={validation}", TOY_KILL_AFTER_CHECKPOINT=str(step), code=-signal.SIGKILL)
+    assert f"Iter{step}-" not in (tmp_path / "run" / "test_offset.txt").read_text()
+    toy(tmp_path, f"validation_steps={validation}")
+    figures = (tmp_path / "run" / "test_offset.txt").read_text()
+    if validation == 4:
+        assert_same_run(tmp_path, uninterrupted)
+    assert figures.count(f"Iter{step}-") == 1
+    toy(tmp_path, f"validation_steps={validation}")  # finished: nothing is measured twice
+    assert (tmp_path / "run" / "test_offset.txt").read_text() == figures
+
+
+def test_killed_in_the_middle_of_a_validation(tmp_path, uninterrupted):
+    toy(tmp_path, TOY_KILL_IN_PICTURES="8", code=-signal.SIGKILL)
+    assert "Iter8-" in (tmp_path / "run" / "test_offset.txt").read_text()
+    toy(tmp_path)
+    assert_same_run(tmp_path, uninterrupted)
+
+
+def test_figures_of_steps_that_are_trained_again_are_made_again(tmp_path, uninterrupted):
+    toy(tmp_path)
+    for lost in (10, 12):
+        shutil.rmtree(tmp_path / "run" / f"checkpoint-{lost}")
+    toy(tmp_path, TOY_KILL_AFTER_CHECKPOINT="12", code=-signal.SIGKILL)
+    toy(tmp_path)
+    assert_same_run(tmp_path, uninterrupted)

@@ -3,7 +3,8 @@ statistics, a trained parameter outside the model, an average of the weights.
 
 ``python toy.py key=value ...`` trains it through the real command line of the training scripts. TOY_KILL_AT=n kills the
 process without warning before its n-th micro-batch; TOY_NAN_AT=m,n makes the losses of those micro-batches NaN;
-TOY_TERM_AT=n sends it SIGTERM.
+TOY_TERM_AT=n sends it SIGTERM. TOY_KILL_AFTER_CHECKPOINT=n kills it when checkpoint n is there, before the figures
+of that step, and TOY_KILL_IN_PICTURES=n after them, before its pictures.
 """
 
 from __future__ import annotations
@@ -116,10 +117,15 @@ class ToyStage(Stage):
         return load_file(folder / "model.safetensors")
 
     def measure(self):
+        wanted = os.environ.get("TOY_KILL_AFTER_CHECKPOINT")
+        if wanted and (Path(self.config.output_dir) / f"checkpoint-{wanted}").is_dir():
+            os.kill(os.getpid(), signal.SIGKILL)
         torch.rand(3)
         return {"test_offset": float(self.step_module.offset)}
 
     def validate(self, step, records):
+        if step == int(os.environ.get("TOY_KILL_IN_PICTURES", -1)):
+            os.kill(os.getpid(), signal.SIGKILL)
         torch.rand(7)  # validation must not disturb the training's random streams
         assert not self.model.training
         (records.folder / "validated.jsonl").open("a").write(json.dumps({"step": step}) + "\n")
