@@ -72,7 +72,9 @@ def main() -> None:
     }
     for level in SHOWN:
         for kind, said in kinds.items():
-            figure = (options.scratch / "runs" / "sequence" / f"{kind}_{level}.txt").read_text().split()[-1]
+            figure = (
+                (options.scratch / "runs" / "sequence" / f"test_{kind}_{level}.txt").read_text().split()[-1]
+            )
             print(f"t = {level}, {said}: {float(figure):.4f}")
 
 

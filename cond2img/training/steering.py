@@ -197,6 +197,21 @@ def _variants(samples: SteeringSamples, num_classes: int) -> Iterator[tuple[str,
 
 
 @torch.no_grad()
+def clean_latents(noisy: Tensor, output: Tensor, alpha_bar: float, prediction_type: str) -> Tensor:
+    """The latents without noise, as a model's ``output`` has them.
+
+    Args:
+        noisy: latents in noise, of any shape.
+        output: of the model for them, of the same shape.
+        alpha_bar: share of the latents in ``noisy``'s variance.
+        prediction_type: what the output is: ``epsilon``, the noise, or ``v_prediction``, the velocity.
+    """
+    signal, spread = alpha_bar**0.5, (1 - alpha_bar) ** 0.5
+    if prediction_type == "v_prediction":
+        return signal * noisy - spread * output
+    return (noisy - spread * output) / signal
+
+
 def _error(
     latents: Tensor,
     noise: Tensor,
@@ -215,10 +230,7 @@ def _error(
         noisy = signal * latents[part] + spread * noise[part]
         steps = torch.full((len(noisy),), timestep, device=latents.device)
         output = predict(noisy, steps, conditions.part(part)).float()
-        if schedule.config.prediction_type == "v_prediction":
-            clean = signal * noisy - spread * output
-        else:
-            clean = (noisy - spread * output) / signal
+        clean = clean_latents(noisy, output, alpha_bar, schedule.config.prediction_type)
         summed += float((clean - latents[part]).square().mean()) * len(noisy)
     return summed / len(latents)
 

@@ -24,7 +24,7 @@ def test_a_short_base_training_comes_to_follow_its_prior(tmp_path, repository):
     result = subprocess.run(command, cwd=repository, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr[-3000:]
     run = tmp_path / "scratch" / "runs" / "image"
-    figures = {kind: last(run / f"{kind}_850.txt") for kind in ("own", "other", "none")}
+    figures = {kind: last(run / f"test_{kind}_850.txt") for kind in ("own", "other", "none")}
     assert figures["own"] < 0.85 * figures["other"], figures  # of patients that it never saw
     assert figures["own"] < figures["none"] < 0.7, figures
     check_sums(tmp_path / "out")

@@ -55,7 +55,7 @@ def _last(path: Path) -> str:
 def _table(run: Path, kinds: dict[str, str]) -> str:
     rows = [f"| t | {' | '.join(kinds.values())} |", "|---" * (len(kinds) + 1) + "|"]
     for level in LEVELS:
-        values = (_last(run / f"{kind}_{level}.txt") for kind in kinds)
+        values = (_last(run / f"test_{kind}_{level}.txt") for kind in kinds)
         cells = (value if value == "-" else f"{float(value):.3f}" for value in values)
         rows.append(f"| {level} | {' | '.join(cells)} |")
     return "\n".join(rows)

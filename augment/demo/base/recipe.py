@@ -118,7 +118,7 @@ class BaseTraining:
         torch.manual_seed(self.recipe.seed)
         write_tokenizer(self.start / "tokenizer")
         write_json(self.start / "scheduler" / "scheduler_config.json", SCHEDULER)
-        NoiseSchedule("v_prediction").write(self.start)
+        NoiseSchedule(self._image_config().prediction_type or "epsilon").write(self.start)
         with atomic_path(self.start / "text_encoder") as temporary:
             small_text_encoder().save_pretrained(temporary)
 
@@ -171,9 +171,10 @@ class BaseTraining:
         """What trains on frames; benchmarks put their own in its place."""
         return BaseLDMStage(config, train, test)
 
-    def _train_image(self, train: tuple, test: tuple) -> None:
+    def _image_config(self) -> LDMConfig:
+        """Of the image stage; benchmarks change one field at a time."""
         steps = self.recipe.image_steps
-        config = LDMConfig(
+        return LDMConfig(
             **self._settings("image", steps),
             vae_path=str(self.start / "vae"),
             steering_samples=0,  # measured by the stage itself, without classes
@@ -186,6 +187,9 @@ class BaseTraining:
             ema_decay=0.999 if steps > 1000 else 0.99,
             mixed_precision="bf16",
         )
+
+    def _train_image(self, train: tuple, test: tuple) -> None:
+        config = self._image_config()
         frames, texts, moments = test
         # one frame a patient, each of another place in its clip
         places = np.arange(len(frames)) // 4 % frames.shape[1]

@@ -17,6 +17,7 @@ from cond2img.config import LDMConfig, VAEConfig
 from cond2img.models import UNet2DMultiConditionModel, VAELoss
 from cond2img.training.diffusion import DiffusionStage, DiffusionStep
 from cond2img.training.ldm import LDMStage
+from cond2img.training.steering import clean_latents
 from cond2img.training.vae import VAEStage, VAEStep, freeze_encoder
 from cond2video.config import SequenceConfig
 from cond2video.models import UNet3DMultiConditionModel, mark_finetuned
@@ -40,7 +41,6 @@ UNET = {
     "norm_num_groups": 16,
     "cross_attention_dim": TEXT_WIDTH,
     "condition_insert_block": (False, True, True),
-    "prediction_type": "v_prediction",
 }
 
 
@@ -57,7 +57,7 @@ class BaseVAEStage(VAEStage):
 
 
 class BaseStep(DiffusionStep):
-    """Predicts the velocity of frames or clips from text, image prior and, for clips, motion."""
+    """Predicts frames or clips from text, image prior and, for clips, motion."""
 
     def predict(self, noisy: torch.Tensor, batch: DrawnBatch) -> torch.Tensor:  # type: ignore[override]
         found = features(batch.prior_frame.numpy()) * batch.keeps_prior.view(-1, 1, 1, 1)
@@ -89,7 +89,7 @@ class _Unlabelled:
             batch = replace(batch, keeps_prior=torch.ones(len(indices), dtype=torch.bool))
             for level in LEVELS:
                 for name, error in self._errors(batch, level).items():
-                    key = f"{name}_{level}"
+                    key = f"test_{name}_{level}"
                     sums[key] = sums.get(key, 0.0) + error * len(indices) / len(self.test_data)
         return sums
 
@@ -109,11 +109,10 @@ class _Unlabelled:
             variants["no_motion"] = replace(batch, conditions=still)
         latents = step.latents(batch)
         noisy = step.schedule.add_noise(latents, batch.noise, batch.timestep)
-        signal = step.schedule.alphas_cumprod[level]
+        alpha_bar, kind = float(step.schedule.alphas_cumprod[level]), step.schedule.config.prediction_type
         errors = {}
         for name, changed in variants.items():
-            velocity = step.predict(noisy, changed).float()
-            clean = signal.sqrt() * noisy - (1 - signal).sqrt() * velocity
+            clean = clean_latents(noisy, step.predict(noisy, changed).float(), alpha_bar, kind)
             errors[name] = float((clean - latents).square().mean())
         return errors
 
@@ -123,7 +122,8 @@ class BaseLDMStage(_Unlabelled, LDMStage):
 
     def __init__(self, config: LDMConfig, train: DrawnFrames, test: DrawnFrames) -> None:
         torch.manual_seed(config.seed)
-        DiffusionStage.__init__(self, config, train, BaseStep(UNet2DMultiConditionModel(**UNET)))
+        model = UNet2DMultiConditionModel(**UNET, prediction_type=config.prediction_type)
+        DiffusionStage.__init__(self, config, train, BaseStep(model))
         self.test_data = test
 
 
