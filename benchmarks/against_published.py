@@ -88,7 +88,7 @@ def motion(side: Side, work: Path) -> float:
 
 
 def unet(precision: str, what: str, threads: int) -> Comparison:
-    """One guided forward or one training step of the full-size sequence UNet."""
+    """One guided forward, one training step or one clip of the full-size sequence UNet."""
 
     def measure(side: Side, work: Path) -> float:
         # the published scripts compute in fp32, whatever ours is asked for
@@ -172,6 +172,7 @@ def comparisons(ours: Side, clips: int, channels: int, threads: int) -> dict[str
         f"VAE, training step, checkpointing{of_size}": Comparison(vae.training("checkpointing")),
         "UNet, guided forward, fp32": unet("fp32", "forward", threads),
         "UNet, guided forward, bf16 against fp32": unet("bf16", "forward", threads),
+        "guided clip: 20 cached UniPC steps, bf16, decoded; 200 of DDIM": unet("bf16", "clip", threads),
         "UNet, training step, fp32": unet("fp32", "training", threads),
         "UNet, training step, bf16 against fp32": unet("bf16", "training", threads),
     }

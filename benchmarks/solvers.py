@@ -38,6 +38,7 @@ from ctrlgenaug import datasets
 from ctrlgenaug.video import read_video, write_mp4
 
 INTERVAL = (200, 800)
+NOISIER_HALF = (500, 999)
 FEWEST_FOR_FVD = 10  # clips; of fewer the distance says how few they are
 
 
@@ -64,7 +65,7 @@ class Setting:
 
 def settings(scale: float) -> list[Setting]:
     """The rows; the first is what the others are compared with."""
-    everywhere, within = Guidance(scale), Guidance(scale, INTERVAL)
+    everywhere, within, noisier = Guidance(scale), Guidance(scale, INTERVAL), Guidance(scale, NOISIER_HALF)
     quick = Sampling("unipc", 20, everywhere)
     cached = replace(quick, cache_interval=2)
     return [
@@ -78,6 +79,7 @@ def settings(scale: float) -> list[Setting]:
         Setting(replace(quick, timestep_spacing="trailing")),
         Setting(replace(quick, dtype="bfloat16")),
         Setting(replace(quick, guidance=within)),
+        Setting(replace(quick, guidance=noisier, timestep_spacing="trailing")),
         Setting(replace(quick, guidance=Guidance(1))),
         Setting(cached),
         Setting(replace(cached, cache_center=0.3)),
