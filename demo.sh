@@ -23,7 +23,7 @@ while [ $# -gt 0 ]; do
     esac
 done
 case $name in
-    MosMed) home=MosMedData cases=24 slices=20,24 ;;
+    MosMed) home=MosMedData cases=32 slices=20,24 ;;
     MRNet) home=MRNet cases=24 slices=16,30 ;;
     ACDC) home=ACDC cases=40 slices=8,18 ;;
     TUSC) home=TUSC cases=24 slices=20,40 ;;
@@ -68,13 +68,16 @@ if [ -n "$quick" ]; then
     samples=1 inference_steps=8 classifier_epochs=6
     vae=(max_train_steps=4) ldm=(max_train_steps=8) sequence=(max_train_steps=4)
 else
-    samples=6 inference_steps=12 classifier_epochs=60
+    samples=6 inference_steps=12 classifier_epochs=150
     vae=() ldm=() sequence=()
 fi
-# Class contrast's weight, at the noisier half of the steps, and the frames' common noise: by measurement (docs/steering.md).
-contrast=(--class_contrast 1 --guidance_interval 500 999) correlation=0
+# How clips are drawn, by measurement (docs/steering.md): guidance and class contrast at the noisier half of the steps. The
+# common noise of a clip's frames is for what moves.
+correlation=0
 moving=()
 [ "$name" != ACDC ] || moving=(--movement 4) correlation=0.5 # a patient who breathes between the slices
+sampling=(--scheduler unipc --num_inference_steps $inference_steps --timestep_spacing trailing --guidance_scale 6
+    --class_contrast 1 --guidance_interval 500 999 --noise_correlation $correlation)
 model=sequence_model_$name
 synthetic=$model/cond_im_synthesis_mp4
 filtered=${name}_synthetic_filtered
@@ -113,8 +116,7 @@ step "classifier on real clips" . "$PYTHON" "$ROOT/train_classifier.py" --data_n
     --epochs $classifier_epochs --patience 0 --output_dir runs/classifier --seed "$seed"
 step "generation" . "$PYTHON" "$ROOT/generate.py" --data_name "$name" --sequence_model_path $model \
     --user_defined_conditions '["image_condition", "motion_condition"]' --predifined_sampled_num $samples \
-    --scheduler unipc --num_inference_steps $inference_steps --guidance_scale 1 "${contrast[@]}" \
-    --noise own --noise_correlation $correlation
+    --noise own "${sampling[@]}"
 step "VAE-Seq" . "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path $model --synthetic_dir $synthetic
 step "noise filter" . "$PYTHON" "$ROOT/noisy_data_filter.py" --synthetic_dir $synthetic --save_base $filtered \
     --vae_path $model --classifier_checkpoint runs/classifier/classifier.pth
@@ -124,5 +126,5 @@ step "classifier with synthetic clips" . "$PYTHON" "$ROOT/train_classifier.py" -
 step "evaluation" . "$PYTHON" "$ROOT/evaluate.py" --real . --synthetic $synthetic --data_name "$name" \
     --classifier runs/classifier/classifier.pth --vae_path $model --output evaluation.json
 step "pictures" . "$PYTHON" -m augment.demo.pictures --data_name "$name" --model $model --out pictures \
-    "${contrast[@]}" --noise_correlation $correlation --num_inference_steps $inference_steps
+    "${sampling[@]}"
 "$PYTHON" -m augment.demo.page --data_name "$name" --run . --seconds "$(seconds "$began" "$EPOCHREALTIME")"

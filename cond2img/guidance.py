@@ -86,7 +86,7 @@ class Guidance:
                     "Leave --class_contrast out",
                 )
             # moved on by 1, 2, ... each sample meets every class but its own
-            moved = [(conditions.class_id + by) % classes for by in range(1, classes)]
+            moved = [(conditions.classes + by) % classes for by in range(1, classes)]
             others = [replace(conditions, class_id=class_id) for class_id in moved]
         without = [conditions.unconditional()] if self.is_free else []
         return (*without, *others, conditions)

@@ -93,9 +93,9 @@ generator() {
     step "sequence LDM" within "$1" bash "$ROOT/sequence_LDM_train.sh" "$ROOT/configs/demo/sequence_ldm.yaml" \
         "data_name=$name" "$seed" "${sequence[@]}"
     step "synthetic clips" within "$1" "$PYTHON" "$ROOT/generate.py" --data_name "$name" --sequence_model_path "$model" \
-        --user_defined_conditions image motion --predifined_sampled_num $wanted --scheduler unipc \
-        --num_inference_steps "$inference_steps" --guidance_scale 1 --class_contrast 1 \
-        --guidance_interval 500 999 --noise own
+        --user_defined_conditions image motion --predifined_sampled_num $wanted --noise own --scheduler unipc \
+        --num_inference_steps "$inference_steps" --timestep_spacing trailing --guidance_scale 6 --class_contrast 1 \
+        --guidance_interval 500 999
     step "VAE-Seq" within "$1" "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path "$model" --synthetic_dir "$model/cond_im_synthesis_mp4"
 }
 

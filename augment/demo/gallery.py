@@ -17,64 +17,66 @@ from augment.demo.base.patients import KINDS, Example, draw_patient
 from augment.demo.base.store import field_of, moved
 from augment.demo.pictures import field_picture
 from augment.demo.weights import BASE
-from cond2img.latent_codec import LatentCodec, to_uint8
+from cond2img.guidance import Guidance
+from cond2img.latent_codec import to_uint8
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
 from cond2img.pipelines import make_scheduler
-from cond2img.pipelines.denoising import initial_noise
 from cond2video.config import FINETUNED
 from cond2video.models import UNet3DMultiConditionModel
 from cond2video.models.checkpoints import load_sequence_parts
+from cond2video.pipelines import GenVideoPipeline
 from ctrlgenaug import steps
 from ctrlgenaug.arguments import positive_int, seed_number
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
-from ctrlgenaug.conditions.origins import origins
 from ctrlgenaug.conditions.trajectories import link
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
+from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.noise_schedule import NoiseSchedule
 from ctrlgenaug.training.feature_picture import map_picture
 
-LATENT_SIDE = 32
 MOVEMENT = 6  # pixels a frame at most
 NOISE_CORRELATION = 0.5
+GUIDANCE = Guidance(4, (500, 999))
 
 
 class Gallery:
     """The miniature base model, to draw from.
 
     Args:
-        num_inference_steps: DDIM steps.
+        num_inference_steps: UniPC steps.
     """
 
     def __init__(self, num_inference_steps: int) -> None:
         self.num_inference_steps = num_inference_steps
-        self.unet = UNet3DMultiConditionModel.from_pretrained_2d(BASE, subfolder="unet")
-        load_sequence_parts(self.unet, BASE / "sequence_parts", FINETUNED)
-        self.unet.eval()
-        self.codec = LatentCodec(load_vae(BASE / "vae").eval())
-        self.tokenizer, self.text_encoder = load_text(BASE)
+        unet = UNet3DMultiConditionModel.from_pretrained_2d(BASE, subfolder="unet")
+        load_sequence_parts(unet, BASE / "sequence_parts", FINETUNED)
+        scheduler = make_scheduler("unipc", NoiseSchedule.of_folder(BASE), "trailing")
+        tokenizer, encoder = load_text(BASE)
+        vae = load_vae(BASE / "vae").eval()
+        self.pipeline = GenVideoPipeline(vae, unet.eval(), scheduler, encoder, tokenizer)
+        self.pipeline.set_progress_bar_config(disable=True)
 
-    @torch.no_grad()
-    def synthesise(self, example: Example, field: np.ndarray, prior: torch.Tensor, seed: int) -> np.ndarray:
+    def synthesise(
+        self,
+        example: Example,
+        field: np.ndarray,
+        prior: torch.Tensor,
+        seed: int,
+        guidance: Guidance = GUIDANCE,
+    ) -> np.ndarray:
         """(F, 256, 256) uint8 from a text, a motion field (F-1, 2, 256, 256) and a prior (1, 256, 64, 64)."""
-        tokens = self.tokenizer(
-            [example.text], padding="max_length", max_length=77, truncation=True, return_tensors="pt"
+        lines = torch.as_tensor(link(field, 0))[None]
+        conditions = ClipConditionsBatch(None, (example.text,), prior, torch.from_numpy(field)[None], lines)
+        (frames,) = self.pipeline.sample(
+            conditions,
+            (field.shape[0] + 1, IMAGE_SIZE, IMAGE_SIZE),
+            generator=torch.Generator().manual_seed(seed),
+            num_inference_steps=self.num_inference_steps,
+            guidance=guidance,
+            noise_correlation=NOISE_CORRELATION,
         )
-        text = self.text_encoder(tokens.input_ids)[0]
-        motion, lines = torch.from_numpy(field)[None], torch.as_tensor(link(field, 0))[None]
-        frames = field.shape[0] + 1
-        conditions = self.unet.condition(
-            text, ClipConditionsBatch(None, (), prior, motion, lines), frames=frames
-        )
-        scheduler = make_scheduler("ddim", NoiseSchedule.of_folder(BASE))
-        scheduler.set_timesteps(self.num_inference_steps)
-        shape = (1, 4, frames, LATENT_SIDE, LATENT_SIDE)
-        rng = [torch.Generator().manual_seed(seed)]
-        latents = initial_noise(shape, rng, NOISE_CORRELATION, origins=origins(motion))[0].transpose(0, 1)
-        for timestep in scheduler.timesteps:
-            velocity = self.unet(latents, timestep, conditions=conditions).sample
-            latents = scheduler.step(velocity, timestep, latents).prev_sample
-        return to_uint8(self.codec.decode(latents)[:, 0].numpy())
+        return to_uint8(frames)
 
     def rows(self, kind: str, example: Example) -> list[tuple[str, np.ndarray]]:
         """The rows of one kind: real, conditions, two seeds, the movement turned round, no prior."""

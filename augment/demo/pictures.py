@@ -19,15 +19,14 @@ import cv2
 import numpy as np
 import torch
 
+from augment.generation.sampling_arguments import add_sampling, sampling_of
 from augment.generation.synthesiser import SequenceSynthesiser
-from cond2img.guidance import Guidance
-from cond2img.latent_codec import to_uint8
 from cond2img.sampling import Sampling
 from ctrlgenaug import datasets, steps
-from ctrlgenaug.arguments import number_from_0, positive_int
-from ctrlgenaug.conditions.clip import ClipConditions, ClipConditionsBatch, ConditionReader
+from ctrlgenaug.conditions.clip import ClipConditions, ConditionReader
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE, Clip
+from ctrlgenaug.errors import UserError
 from ctrlgenaug.training.feature_picture import map_picture
 from ctrlgenaug.video import read_video
 
@@ -71,16 +70,10 @@ class Painter:
 
     def synthesise(self, conditions: ClipConditions, seed: int) -> np.ndarray:
         """(F, 256, 256) uint8."""
-        sampling = self.synthesiser.sampling
-        frames = self.synthesiser.pipeline.sample(
-            ClipConditionsBatch.stack([conditions]),
-            (conditions.num_frames, IMAGE_SIZE, IMAGE_SIZE),
-            generator=[torch.Generator("cpu").manual_seed(seed)],
-            noise_correlation=sampling.noise_correlation,
-            num_inference_steps=sampling.num_inference_steps,
-            guidance=sampling.guidance,
-        )
-        return to_uint8(np.asarray(frames).reshape(-1, IMAGE_SIZE, IMAGE_SIZE))
+        (frames,) = self.synthesiser.draw([conditions], [seed])
+        if isinstance(frames, UserError):
+            raise frames
+        return frames
 
     def rows(self, clip: Clip, other: Clip) -> Iterator[tuple[str, np.ndarray]]:
         """The rows of ``clip``'s sheet, ``other`` lending its motion: (caption, frames)."""
@@ -126,25 +119,12 @@ def main() -> int:
     parser.add_argument("--data_root", default=".", help="folder with its home (default: %(default)s)")
     parser.add_argument("--model", required=True, help="the sequence model's folder")
     parser.add_argument("--out", required=True, help="folder for the pictures")
-    parser.add_argument("--class_contrast", type=number_from_0, default=0.0, help="see generate.py")
-    parser.add_argument(
-        "--guidance_interval",
-        type=number_from_0,
-        nargs=2,
-        metavar=("LOW", "HIGH"),
-        help="see generate.py",
-    )
-    parser.add_argument("--noise_correlation", type=number_from_0, default=0.0, help="see generate.py")
-    parser.add_argument("--num_inference_steps", type=positive_int, default=20, help="(default: %(default)s)")
+    add_sampling(parser)
+    parser.set_defaults(scheduler="unipc", num_inference_steps=20, guidance_scale=1.0)
     options = parser.parse_args()
-    interval = options.guidance_interval and tuple(options.guidance_interval)
-    sampling = Sampling(
-        solver="unipc",
-        num_inference_steps=options.num_inference_steps,
-        guidance=Guidance(1.0, interval, options.class_contrast),
-        noise_correlation=options.noise_correlation,
+    draw = partial(
+        draw_sheet, options.model, options.data_name, options.data_root, sampling_of(options), options.out
     )
-    draw = partial(draw_sheet, options.model, options.data_name, options.data_root, sampling, options.out)
     with ProcessPoolExecutor(PATIENTS, mp_context=get_context("spawn")) as pool:
         drawn = sum(pool.map(draw, range(PATIENTS)))
     print(f"{drawn} sheets of conditions and what they do are in {options.out}")

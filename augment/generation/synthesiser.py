@@ -118,11 +118,13 @@ class SequenceSynthesiser:
                 same = [c.num_frames == pairs[0][1].num_frames for _, c in pairs]
                 length = same.index(False) if False in same else len(same)
             batch, pairs = pairs[:length], pairs[length:]
-            yield from self._batch([sample for sample, _ in batch], [c for _, c in batch])
+            seeds = [sample.noise_seed(self.sampling.noise) for sample, _ in batch]
+            yield from self.draw([c for _, c in batch], seeds)
 
-    def _batch(
-        self, samples: Sequence[Sample], conditions: Sequence[ClipConditions]
+    def draw(
+        self, conditions: Sequence[ClipConditions], seeds: Sequence[int]
     ) -> Iterator[np.ndarray | UserError]:
+        """Frames (F, H, W) uint8 of a batch whose clips are equally long, each from noise of its own seed."""
         batch = ClipConditionsBatch.stack(conditions)
         if not self.has_image_branch:
             batch = replace(batch, prior=None)
@@ -133,9 +135,7 @@ class SequenceSynthesiser:
             batch,
             (conditions[0].num_frames, datasets.IMAGE_SIZE, datasets.IMAGE_SIZE),
             # drawn on the CPU, so that every device starts from the same noise
-            generator=[
-                torch.Generator("cpu").manual_seed(sample.noise_seed(sampling.noise)) for sample in samples
-            ],
+            generator=[torch.Generator("cpu").manual_seed(seed) for seed in seeds],
             noise_correlation=sampling.noise_correlation,
             num_inference_steps=sampling.num_inference_steps,
             guidance=sampling.guidance,

@@ -85,7 +85,7 @@ class SteeringSamples:
 
     def partners(self) -> list[int]:
         """For each sample the next one of the same class and another case; of any class where there is none."""
-        classes = self.conditions.class_id.tolist()
+        classes = self.conditions.classes.tolist()
         count = len(classes)
 
         def fits(first: int, second: int, same_class: bool) -> bool:
@@ -193,7 +193,7 @@ def _variants(samples: SteeringSamples, num_classes: int) -> Iterator[tuple[str,
             yield "text", "another", replace(own, text=tuple(own.text[partner] for partner in partners))
             yield "text", "none", own.without(["text"])
     for step in range(1, num_classes):
-        yield "class", f"moved on by {step}", replace(own, class_id=(own.class_id + step) % num_classes)
+        yield "class", f"moved on by {step}", replace(own, class_id=(own.classes + step) % num_classes)
 
 
 @torch.no_grad()

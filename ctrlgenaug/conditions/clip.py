@@ -121,7 +121,7 @@ class ClipConditionsBatch(_Droppable):
     """The conditions of B samples with as many frames each. A tensor that is None is not shown to the model at all.
 
     Attributes:
-        class_id: (B,) int64.
+        class_id: (B,) int64; None: for a model without classes.
         text: B texts; empty where their tokens are kept elsewhere.
         prior: (B, 256, 64, 64).
         motion: (B, F-1, 2, 256, 256).
@@ -130,7 +130,7 @@ class ClipConditionsBatch(_Droppable):
         origins: (B, F, 2, 64, 64); None: as the motion field has it.
     """
 
-    class_id: Tensor
+    class_id: Tensor | None
     text: tuple[str, ...]
     prior: Tensor | None = None
     motion: Tensor | None = None
@@ -157,7 +157,18 @@ class ClipConditionsBatch(_Droppable):
         )
 
     def __len__(self) -> int:
-        return len(self.class_id)
+        return len(self.text if self.class_id is None else self.class_id)
+
+    @property
+    def classes(self) -> Tensor:
+        """(B,) int64: `class_id` of samples that have one.
+
+        Raises:
+            ValueError: they have none.
+        """
+        if self.class_id is None:
+            raise ValueError("these samples have no class")
+        return self.class_id
 
     def _map(self, function: Any) -> ClipConditionsBatch:
         tensors = {name: getattr(self, name) for name in TENSORS}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,10 @@ def test_a_window_keeps_what_lies_in_it(home):
         row = batch.trajectories[0, point + 1024].tolist()
         kept = [number - 1024 for number in row if 1024 <= number < 4 * 1024]
         assert window.trajectories[0, point].tolist() == kept + [-1] * (3 - len(kept))
+
+
+def test_a_batch_without_classes_counts_its_texts_and_says_so(home):
+    batch = replace(ClipConditionsBatch.stack([ConditionReader(SPEC, home).read(CLIP)] * 2), class_id=None)
+    assert len(batch) == len(batch.unconditional()) == 2 and len(batch.part(slice(1))) == 1
+    with pytest.raises(ValueError, match="no class"):
+        _ = batch.classes

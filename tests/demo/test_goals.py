@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from augment.demo.goals import goals, goals_section
 from augment.demo.pictures import field_picture
@@ -31,7 +32,7 @@ CSV = """step,split,timestep,condition,own,another,none
 
 
 def test_every_figure_is_judged_by_what_is_wanted(tmp_path):
-    (tmp_path / "evaluation.json").write_text(json.dumps({"metrics": METRICS}))
+    (tmp_path / "evaluation.json").write_text(json.dumps({"data_name": "ACDC", "metrics": METRICS}))
     (tmp_path / "runs/ldm").mkdir(parents=True)
     (tmp_path / "runs/ldm/steering.csv").write_text(CSV)
     found = {goal.what: (goal.reached, goal.found) for goal in goals(tmp_path)}
@@ -55,6 +56,12 @@ def test_every_figure_is_judged_by_what_is_wanted(tmp_path):
     }
     notice = next(block for block in goals_section(tmp_path).blocks if isinstance(block, Notice))
     assert "in every class; motion, extracted again, nearer" in notice.text
+
+
+@pytest.mark.parametrize(("data_name", "judged"), [("MosMed", 0), ("MRNet", 0), ("TUSC", 2), ("ACDC", 2)])
+def test_motion_is_judged_where_things_move(tmp_path, data_name, judged):
+    (tmp_path / "evaluation.json").write_text(json.dumps({"data_name": data_name, "metrics": METRICS}))
+    assert sum(goal.what.startswith("motion") for goal in goals(tmp_path)) == judged
 
 
 def test_a_run_without_figures_has_no_goals(tmp_path):
