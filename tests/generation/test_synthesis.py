@@ -146,7 +146,8 @@ def test_the_published_batch_norm(world):
 def synthesised_together(model, *samples):
     """Frames of a batch, as a GPU makes them, on the CPU."""
     conditions = [model.load(sample) for sample in samples]
-    return list(model._batch(samples, conditions))
+    seeds = [sample.noise_seed(model.sampling.noise) for sample in samples]
+    return list(model.draw(conditions, seeds))
 
 
 @pytest.mark.parametrize(
