@@ -56,7 +56,8 @@ class Trainer:
         self.samples_seen = 0
         self.skipped_in_a_row = 0
         self.window: list[dict[str, float]] = []  # what the next row of stats.jsonl averages
-        self.stop_requested = False
+        self.stop_asked = False  # by a signal to this process, at any moment
+        self.stopping = False  # what all processes agreed on in this step
 
     # --- the run, as a page ----------------------------------------------------------------------------------------
 
@@ -78,9 +79,9 @@ class Trainer:
                 bar.update()
                 self._record(values)
                 last = self.step == self.length.steps
-                if last or self.stop_requested or self.step % self.config.checkpointing_steps == 0:
+                if last or self.stopping or self.step % self.config.checkpointing_steps == 0:
                     self.save()
-                if self.stop_requested:
+                if self.stopping:
                     self._leave()
                 if self._validation_due():
                     self._validate()
@@ -144,7 +145,7 @@ class Trainer:
 
     def _catch_signals(self) -> None:
         def request(number: int, frame: Any) -> None:
-            self.stop_requested = True
+            self.stop_asked = True
 
         signal.signal(signal.SIGTERM, request)
         signal.signal(signal.SIGUSR1, request)
@@ -186,13 +187,17 @@ class Trainer:
         return {**totals, "lr": rate, "grad_norm": norm, "samples_per_s": self.length.global_batch / seconds}
 
     def _across_processes(self, totals: dict[str, float]) -> dict[str, float]:
-        """Averages the scalars over the processes, and lets one process's stop request stop all."""
+        """Averages the scalars over the processes, and lets one process's stop request stop all.
+
+        A request that comes while the processes agree is heard at the next step: it must not be overwritten.
+        """
         if self.accelerator.num_processes == 1:
+            self.stopping = self.stop_asked
             return totals
-        row = torch.tensor([*totals.values(), float(self.stop_requested)], dtype=torch.float64)
+        row = torch.tensor([*totals.values(), float(self.stop_asked)], dtype=torch.float64)
         dtype = torch.float32 if self.accelerator.device.type == "mps" else torch.float64
         mean = self.accelerator.reduce(row.to(self.accelerator.device, dtype), reduction="mean").tolist()
-        self.stop_requested = mean[-1] > 0
+        self.stopping = mean[-1] > 0
         return dict(zip(totals, mean, strict=False))
 
     def _apply(self, loss: float, names: list[str]) -> float:

@@ -302,3 +302,14 @@ def test_figures_of_steps_that_are_trained_again_are_made_again(tmp_path, uninte
     toy(tmp_path, TOY_KILL_AFTER_CHECKPOINT="12", code=-signal.SIGKILL)
     toy(tmp_path)
     assert_same_run(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_stop_asked_for_while_the_processes_agree_is_not_lost(tmp_path, processes):
+    """A signal in the moment in which a step's request is settled counts for the next step, in every process."""
+    output = toy(tmp_path, TOY_TERM_WHILE_AGREEING="3", code=143, processes=processes)
+    assert "stopped on request at step 4" in output
+    assert sorted(path.name for path in (tmp_path / "run").glob("checkpoint-*")) == [
+        "checkpoint-2",
+        "checkpoint-4",
+    ]

@@ -4,7 +4,8 @@ statistics, a trained parameter outside the model, an average of the weights.
 ``python toy.py key=value ...`` trains it through the real command line of the training scripts. TOY_KILL_AT=n kills the
 process without warning before its n-th micro-batch; TOY_NAN_AT=m,n makes the losses of those micro-batches NaN;
 TOY_TERM_AT=n sends it SIGTERM. TOY_KILL_AFTER_CHECKPOINT=n kills it when checkpoint n is there, before the figures
-of that step, and TOY_KILL_IN_PICTURES=n after them, before its pictures.
+of that step, and TOY_KILL_IN_PICTURES=n after them, before its pictures. TOY_TERM_WHILE_AGREEING=n sends SIGTERM
+while step n's scalars go across the processes.
 """
 
 from __future__ import annotations
@@ -131,9 +132,41 @@ class ToyStage(Stage):
         (records.folder / "validated.jsonl").open("a").write(json.dumps({"step": step}) + "\n")
 
 
+def disturb_agreement(number):
+    """SIGTERM to the last process at the end of its ``number``-th agreement, when its row has been sent already."""
+    from ctrlgenaug.training.trainer import Trainer
+
+    settle, calls = Trainer._across_processes, []
+
+    def disturbed(self, totals):
+        calls.append(None)
+        if len(calls) == number and self.accelerator.is_last_process:
+            if self.accelerator.num_processes == 1:
+                totals = settle(self, totals)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return totals
+            reduce = self.accelerator.reduce
+
+            def interrupted(*arguments, **options):
+                mean = reduce(*arguments, **options)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return mean
+
+            self.accelerator.reduce = interrupted
+            try:
+                return settle(self, totals)
+            finally:
+                self.accelerator.reduce = reduce
+        return settle(self, totals)
+
+    Trainer._across_processes = disturbed
+
+
 def main():
     import sys
 
+    if "TOY_TERM_WHILE_AGREEING" in os.environ:
+        disturb_agreement(int(os.environ["TOY_TERM_WHILE_AGREEING"]))
     config = Path("toy.yaml")
     if not config.exists():
         config.write_text("output_dir: run\n")
