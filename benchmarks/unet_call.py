@@ -20,10 +20,12 @@ SIZES = {
     "cross_attention_dim": 768,
     "self_attn_mode": "SAM",
     "motion_condition": True,
+    "condition_insert_block": [1, 1, 1],
+}
+CHOICES = {  # that the published model leaves open, and ours does not
     "image_condition": True,
     "image_encode": "MedSAM",
     "insert_strategy": "concat",
-    "condition_insert_block": [1, 1, 1],
 }
 TRAINED = (
     "attn1",
@@ -99,7 +101,7 @@ def main() -> None:
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
     training = what == "training"
-    net = UNet3DMultiConditionModel(**SIZES)
+    net = UNet3DMultiConditionModel(**SIZES, **(CHOICES if side == "published" else {}))
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(training and any(part in name for part in TRAINED))
     if training:
