@@ -167,11 +167,10 @@ def main() -> None:
         key: yaml.safe_load(value) for key, value in (change.split("=", 1) for change in options.change)
     }
     start = "base" if options.base else "random"
-    changed = ", ".join([*options.change, *([f"{options.variants} variants"] if options.variants else [])])
+    changed = [*options.change, *([f"{options.variants}_variants"] if options.variants else [])]
     rows = []
     for count in options.patients:
-        named = "_".join([start, str(count), str(options.steps), *changed.split(", ")]).rstrip("_")
-        run = options.scratch / named.replace(" ", "_")
+        run = options.scratch / "_".join([start, str(count), str(options.steps), *changed])
         recipe = Recipe(patients=count, image_steps=options.steps)
         FewPatients(
             run,
@@ -183,7 +182,9 @@ def main() -> None:
             options.variants,
             changes,
         ).run()
-        rows.append(f"| {count} | {changed or '-'} | {' | '.join(figures(run / 'runs' / 'image'))} |")
+        rows.append(
+            f"| {count} | {', '.join(changed) or '-'} | {' | '.join(figures(run / 'runs' / 'image'))} |"
+        )
     print(f"error at t = {LEVEL} with {', '.join(KINDS.values())}, halfway and after {options.steps} steps")
     print("| patients | changed | unseen patients | patients trained on |\n|---|---|---|---|")
     print("\n".join(rows))

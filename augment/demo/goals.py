@@ -14,10 +14,8 @@ from ctrlgenaug.number_format import percent
 from ctrlgenaug.plain_data import read_json
 
 IN_ORDER = 0.9  # of the real clips' order of slices
-STILL = (
-    "MosMed",
-    "MRNet",
-)  # between the slices of a volume nothing moves, and another clip's field says the same
+# Between the slices of a volume nothing moves, so that another clip's field says the same.
+STILL = ("MosMed", "MRNet")
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,8 @@ def draw_sheet(model: str, data_name: str, data_root: str, sampling: Sampling, o
 def main() -> int:
     """Draws the sheets, the patients side by side."""
     parser = steps.parser(
-        "Draws what each condition does to a clip: two test patients, one condition changed at a time.",
+        "Draws what each condition does to a clip: two test patients, one condition changed at a time. Each clip "
+        "starts from the seed beside it, whatever --noise says.",
         "python -m augment.demo.pictures --data_name MosMed --model sequence_model_MosMed --out pictures",
     )
     parser.add_argument("--data_name", default="MosMed", help="the data set (default: %(default)s)")

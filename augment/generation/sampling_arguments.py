@@ -16,7 +16,7 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         "--scheduler",
         choices=SOLVERS,
         default="ddim",
-        help="(default: %(default)s, the method's)",
+        help="the method's is ddim (default: %(default)s)",
     )
     sampling.add_argument(
         "--timestep_spacing",
