@@ -74,7 +74,7 @@ def dicom_slice(
         f"Doe^Jane{patient}",
         "19510203",
     )
-    data.StudyDate, data.AccessionNumber, data.Modality = "20200229", f"ACC{patient}", "CT"
+    data.StudyDate, data.AccessionNumber, data.Modality = "20200229", f"REQ{patient}", "CT"
     data.InstanceNumber = number
     data.ImageOrientationPatient, data.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0, 0, -5.0 * number]
     data.PixelSpacing, data.SliceThickness = [0.8, 0.8], 5

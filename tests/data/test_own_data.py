@@ -27,7 +27,8 @@ CLASSES = {
     "Brain": ("low-grade", "high-grade"), "Lung": ("COVID", "CAP"), "Thyroid": ("benign", "malignant"),
     "Polyp": ("adenoma", "hyperplastic"), "Knee": ("0", "1"),
 }  # fmt: skip
-NOBODY = re.compile(r"doe|jane|MRN|ACC\d|19510203|20200229|1\.2\.826", re.IGNORECASE)
+# none of these can be spelled in hexadecimal by a fingerprint in a ledger
+NOBODY = re.compile(r"doe|jane|MRN|REQ\d|19510203|20200229|1\.2\.826", re.IGNORECASE)
 
 
 @pytest.fixture(scope="module")
