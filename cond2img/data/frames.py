@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,7 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.training.batch import Batch
 from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
 from ctrlgenaug.training.dropping import kept_conditions
-from ctrlgenaug.training.order import SampleKey, generator
+from ctrlgenaug.training.order import SampleKey, class_groups, generator
 from ctrlgenaug.training.timesteps import sample_timestep
 
 LATENT_SHAPE = (4, IMAGE_SIZE // 8, IMAGE_SIZE // 8)
@@ -116,6 +117,11 @@ class FrameData:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @cached_property
+    def groups(self) -> list[np.ndarray]:
+        """The samples of each class, if ``balance_classes``; else empty."""
+        return class_groups([row.cls for row in self.rows]) if self.config.balance_classes else []
 
     def file(self, index: int) -> Path:
         """The sample's file."""

@@ -215,13 +215,14 @@ def summary(config: TrainingConfig, stage: Stage, num_processes: int) -> str:
     from ctrlgenaug.training.stage import count_parameters
 
     total, trained = count_parameters(stage.step_module)
-    length = run_length(config, len(stage.data), num_processes)
+    length = run_length(config, stage.epoch_size, num_processes)
+    classes = f", every class equally often: {stage.epoch_size} an epoch" if stage.data.groups else ""
     return (
-        f"{config.data_name} {config.train_split}: {len(stage.data)} samples\n"
+        f"{config.data_name} {config.train_split}: {len(stage.data)} samples{classes}\n"
         f"parameters: {total:,}, trainable: {trained:,}\n"
         f"steps: {length.steps:,} of {length.global_batch} samples ({config.train_batch_size} a micro-batch x "
         f"{config.gradient_accumulation_steps} x {num_processes} processes), "
-        f"{length.samples / len(stage.data):.1f} epochs, warm-up {length.warmup_samples:,} samples"
+        f"{length.samples / stage.epoch_size:.1f} epochs, warm-up {length.warmup_samples:,} samples"
     )
 
 

@@ -60,6 +60,7 @@ class TrainingConfig:
     test_split: str = "test"
     image_column: str = "file_name"
     class_column: str = "cls"
+    balance_classes: bool = False  # True: every class equally often, the samples of rare ones again and again
     dataloader_num_workers: int = 4
 
     # what comes in and goes out

@@ -4,12 +4,15 @@ The training samples of a run form one endless line: epoch after epoch, each a p
 micro-batch are cut from that line, so no sample is left out or repeated at an epoch's end, whatever the batch size and
 the number of processes, and a resumed run goes on at the number it had reached. Whatever is random about a sample is
 drawn from a generator of its own.
+
+With balanced classes an epoch has as many places for each class as the largest has samples. A class fills its places
+from an endless line of its own, so the samples of a rare one come as often as each other, and never twice alike.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,7 +22,7 @@ import torch
 
 @dataclass(frozen=True)
 class SampleKey:
-    """Names one sample of the line: the ``index``-th of the data set, as seen in ``epoch``."""
+    """Names one sample of the line: the ``index``-th of the data set, as seen for the ``epoch``-th time (from 0)."""
 
     epoch: int
     index: int
@@ -37,10 +40,36 @@ def permutation(seed: int, epoch: int, size: int) -> np.ndarray:
     return torch.randperm(size, generator=generator(seed, epoch, -1, "order")).numpy()
 
 
-def key_at(seed: int, position: int, size: int) -> SampleKey:
-    """The sample at ``position`` (from 0) of the line over a data set of ``size`` samples."""
-    epoch, offset = divmod(position, size)
-    return SampleKey(epoch, int(permutation(seed, epoch, size)[offset]))
+def class_groups(classes: Sequence[Hashable]) -> list[np.ndarray]:
+    """The indices of each class's samples, in ascending order; the classes in the order in which they come up."""
+    numbered = list(dict.fromkeys(classes))
+    ids = np.array([numbered.index(cls) for cls in classes])
+    return [np.flatnonzero(ids == number) for number in range(len(numbered))]
+
+
+def epoch_size(size: int, groups: Sequence[np.ndarray] = ()) -> int:
+    """Places in an epoch: ``size`` samples, or as many for each of ``groups`` as the largest has."""
+    return len(groups) * max(map(len, groups)) if groups else size
+
+
+def key_at(seed: int, position: int, size: int, groups: Sequence[np.ndarray] = ()) -> SampleKey:
+    """The sample at ``position`` (from 0) of the line over a data set of ``size`` samples.
+
+    Args:
+        seed: the run's.
+        position: samples before it.
+        size: of the data set.
+        groups: the classes' samples (see `class_groups`), to have each class equally often; none: every sample is.
+    """
+    places = epoch_size(size, groups)
+    epoch, offset = divmod(position, places)
+    place = int(permutation(seed, epoch, places)[offset])
+    if not groups:
+        return SampleKey(epoch, place)
+    group, number = divmod(place, places // len(groups))
+    members = groups[group]
+    times, member = divmod(epoch * (places // len(groups)) + number, len(members))
+    return SampleKey(times, int(members[member]))
 
 
 class MicroBatches:
@@ -56,6 +85,7 @@ class MicroBatches:
         world_size: P.
         start: the first position, i.e. the samples that the run has seen already.
         micro_batches: how many micro-batches to deal.
+        groups: see `key_at`.
     """
 
     def __init__(
@@ -68,10 +98,11 @@ class MicroBatches:
         world_size: int = 1,
         start: int = 0,
         micro_batches: int,
+        groups: Sequence[np.ndarray] = (),
     ) -> None:
         self.seed, self.size, self.batch_size = seed, size, batch_size
         self.rank, self.world_size = rank, world_size
-        self.start, self.micro_batches = start, micro_batches
+        self.start, self.micro_batches, self.groups = start, micro_batches, groups
 
     def __len__(self) -> int:
         return self.micro_batches
@@ -79,4 +110,5 @@ class MicroBatches:
     def __iter__(self) -> Iterator[list[SampleKey]]:
         for number in range(self.micro_batches):
             first = self.start + (number * self.world_size + self.rank) * self.batch_size
-            yield [key_at(self.seed, first + i, self.size) for i in range(self.batch_size)]
+            positions = range(first, first + self.batch_size)
+            yield [key_at(self.seed, position, self.size, self.groups) for position in positions]

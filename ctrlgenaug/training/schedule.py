@@ -26,8 +26,8 @@ class Length:
     warmup_samples: int
 
 
-def run_length(config: TrainingConfig, dataset_size: int, num_processes: int) -> Length:
-    """The run's length for a data set of ``dataset_size`` samples on ``num_processes`` processes.
+def run_length(config: TrainingConfig, epoch_size: int, num_processes: int) -> Length:
+    """The run's length for epochs of ``epoch_size`` samples on ``num_processes`` processes.
 
     ``num_train_epochs`` fixes the samples, ``max_train_steps`` (which wins) the optimizer steps. Warm-up and decay are
     counted in samples, so the learning rate after the same number of samples does not depend on the processes. A step
@@ -38,7 +38,7 @@ def run_length(config: TrainingConfig, dataset_size: int, num_processes: int) ->
         steps = config.max_train_steps
         samples = steps * global_batch
     else:
-        samples = config.num_train_epochs * dataset_size
+        samples = config.num_train_epochs * epoch_size
         steps = math.ceil(samples / global_batch)
     warmup = config.lr_warmup_steps * (config.schedule_batch_size or config.train_batch_size)
     return Length(global_batch, steps, samples, warmup)

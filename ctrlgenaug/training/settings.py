@@ -34,7 +34,7 @@ FREE = {
     ),
     *("checkpointing_steps", "checkpoints_to_keep", "resume_from_checkpoint", "log_steps", "tracker"),
     *("validation_steps", "validation_names", "validation_images", "validation_max_frames"),
-    *("validation_samples", "validation_data"),
+    *("validation_samples", "validation_data", "steering_samples"),
 }
 # A run may go on for longer, or with its batch dealt out in another way: both are told.
 TOLD = {"num_train_epochs", "max_train_steps", "train_batch_size", "gradient_accumulation_steps"}

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
 
 from ctrlgenaug.training.batch import Batch
 from ctrlgenaug.training.config import TrainingConfig
-from ctrlgenaug.training.order import SampleKey
+from ctrlgenaug.training.order import SampleKey, epoch_size
 from ctrlgenaug.training.records import Records
 
 
@@ -23,6 +25,11 @@ class TrainingData(Protocol):
 
     def __getitem__(self, key: SampleKey) -> Batch:
         """A batch of this one sample."""
+        ...
+
+    @property
+    def groups(self) -> Sequence[np.ndarray]:
+        """The samples of each class, where training has every class equally often; else empty."""
         ...
 
     def check(self) -> None:
@@ -69,6 +76,11 @@ class Stage(ABC):
     def model(self) -> nn.Module:
         """The trained model."""
         return self.step_module.model
+
+    @property
+    def epoch_size(self) -> int:
+        """Training samples in an epoch."""
+        return epoch_size(len(self.data), self.data.groups)
 
     def load_companions(self, device: torch.device) -> None:  # noqa: B027  (the VAE has none)
         """Loads what the step needs beside the trained model, and sets ``companions``."""

@@ -50,7 +50,7 @@ class Trainer:
     ) -> None:
         self.config, self.stage, self.accelerator, self.records = config, stage, accelerator, records
         self.run_folder = Path(config.output_dir)
-        self.length = run_length(config, len(stage.data), accelerator.num_processes)
+        self.length = run_length(config, stage.epoch_size, accelerator.num_processes)
         self.factor = schedule(config, self.length)
         self.step = 0
         self.samples_seen = 0
@@ -134,6 +134,7 @@ class Trainer:
             world_size=accelerator.num_processes,
             start=self.samples_seen,
             micro_batches=(self.length.steps - self.step) * config.gradient_accumulation_steps,
+            groups=self.stage.data.groups,
         )
         return micro_batches(
             self.stage.data,
@@ -226,7 +227,7 @@ class Trainer:
 
     @property
     def _epoch(self) -> int:
-        return self.samples_seen // len(self.stage.data)
+        return self.samples_seen // self.stage.epoch_size
 
     def _record(self, values: dict[str, float]) -> None:
         if math.isfinite(values["loss"]):

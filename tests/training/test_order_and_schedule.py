@@ -10,7 +10,7 @@ import torch
 
 from ctrlgenaug.training.config import ConditionDropping, TrainingConfig
 from ctrlgenaug.training.dropping import kept_conditions
-from ctrlgenaug.training.order import MicroBatches, generator, key_at
+from ctrlgenaug.training.order import MicroBatches, class_groups, epoch_size, generator, key_at
 from ctrlgenaug.training.schedule import run_length, schedule
 
 
@@ -29,13 +29,38 @@ def test_every_epoch_sees_every_sample_once_in_its_own_order():
     assert [item.index for item in epochs[0]] != [key_at(8, i, 11).index for i in range(11)]
 
 
+CLASSES = ["CT-0"] * 5 + ["CT-1"] * 2 + ["CT-234"] * 3
+
+
+def test_balanced_classes_come_equally_often_and_a_sample_never_twice_alike():
+    groups = class_groups(CLASSES)
+    assert [list(group) for group in groups] == [[0, 1, 2, 3, 4], [5, 6], [7, 8, 9]]
+    places = epoch_size(10, groups)
+    assert places == 15 and epoch_size(10) == 10
+    line = [key_at(3, position, 10, groups) for position in range(8 * places)]
+    for start in range(0, len(line), places):
+        drawn = Counter(CLASSES[key.index] for key in line[start : start + places])
+        assert set(drawn.values()) == {5}
+    assert len(set(line)) == len(line)  # another time, other noise
+    times = Counter(key.index for key in line)
+    assert [times[index] for index in range(10)] == [8] * 5 + [20] * 2 + [14, 13, 13]
+    for index, count in times.items():  # none of a sample's times is left out
+        assert sorted(key.epoch for key in line if key.index == index) == list(range(count))
+
+
+def test_classes_of_one_size_are_balanced_as_they_are():
+    groups = class_groups("abcabc")
+    line = [key_at(3, position, 6, groups) for position in range(12)]
+    assert epoch_size(6, groups) == 6
+    assert sorted(key.index for key in line[:6]) == list(range(6)) and {key.epoch for key in line[6:]} == {1}
+
+
+@pytest.mark.parametrize("groups", [(), class_groups(CLASSES)], ids=["as they are", "balanced"])
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_processes_share_one_line_of_samples(world):
-    whole = [key_at(3, position, 10) for position in range(4, 4 + 48)]
-    shares = [
-        list(MicroBatches(3, 10, 8 // world, rank=rank, world_size=world, start=4, micro_batches=6))
-        for rank in range(world)
-    ]
+def test_processes_share_one_line_of_samples(world, groups):
+    whole = [key_at(3, position, 10, groups) for position in range(4, 4 + 48)]
+    dealing = {"world_size": world, "start": 4, "micro_batches": 6, "groups": groups}
+    shares = [list(MicroBatches(3, 10, 8 // world, rank=rank, **dealing)) for rank in range(world)]
     dealt = [item for number in range(6) for rank in range(world) for item in shares[rank][number]]
     assert dealt == whole
 

@@ -10,15 +10,19 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
+from cond2img.config import LDMConfig, VAEConfig
+from cond2video.config import SequenceConfig
 from ctrlgenaug import steps
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.training import cli, loader
+from ctrlgenaug.training import cli, loader, settings
 from ctrlgenaug.training.records import Records
 
 HERE = Path(__file__).resolve().parent
@@ -95,6 +99,21 @@ def test_killed_at_three_random_points_ends_bit_for_bit_equal(uninterrupted, tmp
     assert f"damaged checkpoint not used: {Path('run') / newest.name}" in output
     assert "continuing from" in output
     assert_same_run(uninterrupted, tmp_path)
+
+
+def test_balanced_classes_resume_exactly_and_belong_to_the_run(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    settings = ("balance_classes=true", "max_train_steps=null", "num_train_epochs=2", "train_batch_size=4")
+    # 8 and 2 samples are 16 an epoch: two of them are 4 steps of 2 x 4
+    told = toy(whole, *settings)
+    assert "10 samples, every class equally often: 16 an epoch" in told and "2.0 epochs" in told
+    assert json.loads((whole / "run" / "stats.jsonl").read_text().splitlines()[-1])["samples"] == 32
+    toy(killed, *settings, code=-signal.SIGKILL, TOY_KILL_AT="6")
+    toy(killed, *settings)
+    a, b = weights(whole, 4), weights(killed, 4)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    refused = toy(killed, *settings[1:], code=2)
+    assert "balance_classes: True, now False" in refused
 
 
 def test_the_run_folder_tells_the_story(uninterrupted):
@@ -219,6 +238,27 @@ def test_a_run_goes_on_with_other_records_and_for_longer(tmp_path, train_here):
     train_here(tmp_path, max_train_steps=8, log_steps=1, checkpointing_steps=7, validation_steps=50)
     assert (tmp_path / "run" / "checkpoint-8").is_dir()
     assert "note: max_train_steps: 6, now 8" in (tmp_path / "run" / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("schema", [VAEConfig, LDMConfig, SequenceConfig])
+def test_what_is_measured_and_shown_may_change_in_any_stage(tmp_path, schema):
+    """No field that is about validation or records alone may hold a run back."""
+    (tmp_path / "checkpoint-1").mkdir()
+    given = {"data_name": "MosMed", "pretrained_model_path": "weights", "output_dir": str(tmp_path)}
+    OmegaConf.save(OmegaConf.structured(schema(**given)), tmp_path / "config.yaml")
+    shown = [
+        field.name
+        for field in fields(schema)
+        if re.match("validation_|steering_|log_|checkpoint", field.name)
+    ]
+    changed = {name: getattr(schema(**given), name) for name in shown}
+    others = {int: lambda value: value + 1, list: lambda value: ["study_0001_slice01"]}
+    changed = {name: others[type(value)](value) for name, value in changed.items() if type(value) in others}
+    assert {"validation_steps", "log_steps"} <= set(changed)
+    assert settings.differences(schema(**given, **changed), tmp_path) == {}
+    assert settings.differences(schema(**given, learning_rate=1.0), tmp_path) == {
+        "learning_rate": f"{schema(**given).learning_rate}, now 1.0"
+    }
 
 
 def test_other_samples_are_refused(tmp_path, train_here, monkeypatch):

@@ -25,7 +25,7 @@ from ctrlgenaug import steps
 from ctrlgenaug.training import cli
 from ctrlgenaug.training.batch import Batch
 from ctrlgenaug.training.config import TrainingConfig
-from ctrlgenaug.training.order import generator
+from ctrlgenaug.training.order import class_groups, generator
 from ctrlgenaug.training.stage import Stage, TrainingStep
 
 
@@ -85,6 +85,9 @@ class ToyStep(TrainingStep):
 class ToyData:
     def __init__(self, config):
         self.config = config
+        # of three samples of four the first class, the others the second
+        classes = [index % 4 == 3 for index in range(config.size)]
+        self.groups = class_groups(classes) if config.balance_classes else []
 
     def __len__(self):
         return self.config.size
