@@ -18,14 +18,19 @@ if TYPE_CHECKING:
 
     from ctrlgenaug.conditions.clip import ClipConditionsBatch
 
+CONTRASTS = ("mean", "nearest")
+
 
 @dataclass(frozen=True)
 class Guidance:
     """Classifier-free guidance, and contrast with the other classes as an addition to the method.
 
     A step follows ``u + s (o - u) + w (o - m)``: o is what is predicted from a sample's own conditions, u from none of
-    them (but the same class, as published), m the mean of what is predicted from its conditions with each of the other
-    classes in place of its own.
+    them (but the same class, as published), m what is predicted from its conditions with other classes in place of its
+    own: the mean of all of them, or the one that is nearest to o.
+
+    Away from the mean a class that lies between the others, as a mild finding between none and a severe one, goes to
+    neither side; away from the nearest it leaves the one that it would be taken for.
 
     The published guidance keeps the class in both branches and so never strengthens it. Contrast does, without another
     training; a step costs one branch more for each further class.
@@ -34,21 +39,32 @@ class Guidance:
         scale: s; 1 or less: no guidance, u is not computed.
         interval: (low, high) timesteps, both included, outside of which the conditional branch runs alone;
             None: guidance and contrast at every step.
-        class_contrast: w; 0: no contrast, m is not computed. 2 is a good start, 6 overdoes it.
+        class_contrast: w; 0: no contrast, m is not computed. 1 is a good start, 6 overdoes it.
+        contrast_with: one of `CONTRASTS`: ``mean`` or ``nearest``, for each sample and step.
 
     Raises:
-        UserError: a number is not finite or negative, or the interval is none.
+        UserError: a number is not finite or negative, the interval is none, or the contrast is unknown.
     """
 
     scale: float = 7.5
     interval: tuple[float, float] | None = None
     class_contrast: float = 0.0
+    contrast_with: str = "mean"
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.scale) and self.scale >= 0):
             raise UserError(f"guidance scale {self.scale:g} is none", "Give a finite number, e.g. 7.5")
         if not (math.isfinite(self.class_contrast) and self.class_contrast >= 0):
-            raise UserError(f"class contrast {self.class_contrast:g} is none", "Give 0 or more, e.g. 2")
+            raise UserError(f"class contrast {self.class_contrast:g} is none", "Give 0 or more, e.g. 1")
+        if self.contrast_with not in CONTRASTS:
+            raise UserError(
+                f"{self.contrast_with!r} is nothing to contrast with", f"Give {' or '.join(CONTRASTS)}"
+            )
+        if self.contrast_with != "mean" and not self.class_contrast:
+            raise UserError(
+                f"contrast with the {self.contrast_with} class at weight 0 changes nothing",
+                "Give --class_contrast 1 with it",
+            )
         if self.interval is not None and not 0 <= self.interval[0] <= self.interval[1]:
             low, high = self.interval
             raise UserError(
@@ -99,5 +115,18 @@ class Guidance:
             without = rest.pop(0)
             combined = without + self.scale * (own - without)
         if rest:
-            combined = combined + self.class_contrast * (own - sum(rest) / len(rest))
+            other = sum(rest) / len(rest) if self.contrast_with == "mean" else nearest(own, rest)
+            combined = combined + self.class_contrast * (own - other)
         return combined
+
+
+def nearest(own: Tensor, others: Sequence[Tensor]) -> Tensor:
+    """For each sample of ``own`` (B, ...) that one of the ``others``, each (B, ...), which differs least from it."""
+
+    def distance(other: Tensor) -> Tensor:  # (B, 1, ...)
+        return (other - own).square().mean(list(range(1, own.dim())), keepdim=True)
+
+    found, *rest = others
+    for other in rest:
+        found = other.where(distance(other) < distance(found), found)
+    return found

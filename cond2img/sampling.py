@@ -117,6 +117,7 @@ class Sampling:
             "dtype": self.dtype,
             "guidance_interval": guidance.interval,
             "class_contrast": guidance.class_contrast or None,
+            "contrast_with": None if guidance.contrast_with == "mean" else guidance.contrast_with,
             "timestep_spacing": self.timestep_spacing,
             "batch_norm": None if self.batch_norm == "running" else self.batch_norm,
             "cache_interval": None if self.cache_interval == 1 else self.cache_interval,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from cond2img.guidance import Guidance
+from cond2img.guidance import CONTRASTS, Guidance
 from cond2img.sampling import BATCH_NORMS, DTYPES, NOISES, SOLVERS, SPACINGS, Sampling
 from ctrlgenaug.arguments import number_from_0, positive_int
 
@@ -42,6 +42,13 @@ def add_sampling(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         help="also guide away from the other classes, where the class is followed too weakly: 1 is a good start; "
         "a step costs one branch more for each other class (default: 0, off, as published)",
+    )
+    sampling.add_argument(
+        "--contrast_with",
+        choices=CONTRASTS,
+        default="mean",
+        help="with --class_contrast: away from the mean of the other classes, or from the one whose prediction lies "
+        "nearest, for classes that lie between others (default: %(default)s)",
     )
     sampling.add_argument(
         "--noise",
@@ -108,7 +115,7 @@ def sampling_of(options: argparse.Namespace) -> Sampling:
     return Sampling(
         solver=options.scheduler,
         num_inference_steps=options.num_inference_steps,
-        guidance=Guidance(options.guidance_scale, interval, options.class_contrast),
+        guidance=Guidance(options.guidance_scale, interval, options.class_contrast, options.contrast_with),
         timestep_spacing=options.timestep_spacing,
         noise=options.noise,
         noise_correlation=options.noise_correlation,

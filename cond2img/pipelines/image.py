@@ -36,6 +36,7 @@ class GenImagePipeline(GuidedPipeline):
         callback_on_step_end: Callback | None = None,
         guidance_interval: tuple[float, float] | None = None,
         class_contrast: float = 0.0,
+        contrast_with: str = "mean",
         return_dict: bool = True,
     ) -> PictureOutput | tuple[Any]:
         """Generates one image a class label.
@@ -55,6 +56,7 @@ class GenImagePipeline(GuidedPipeline):
             callback_on_step_end: called with (pipeline, step, timestep, {"latents": ...}); may return new latents.
             guidance_interval: (low, high) timesteps with guidance, of 0 to 999; None: all.
             class_contrast: guidance away from the other classes; 0: none. See `Guidance`.
+            contrast_with: "mean" or "nearest" of them.
             return_dict: False returns a tuple.
 
         Raises:
@@ -69,7 +71,7 @@ class GenImagePipeline(GuidedPipeline):
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
             num_inference_steps=num_inference_steps,
-            guidance=Guidance(guidance_scale, guidance_interval, class_contrast),
+            guidance=Guidance(guidance_scale, guidance_interval, class_contrast, contrast_with),
             generator=generator,
             latents=None if latents is None else latents.unsqueeze(2),
             callback=_without_frames(callback_on_step_end),

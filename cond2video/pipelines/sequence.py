@@ -55,6 +55,7 @@ class GenVideoPipeline(GuidedPipeline):
         callback_on_step_end: Callback | None = None,
         guidance_interval: tuple[float, float] | None = None,
         class_contrast: float = 0.0,
+        contrast_with: str = "mean",
         return_dict: bool = True,
     ) -> SequenceOutput | tuple[Any]:
         """Generates one sequence a class label.
@@ -78,6 +79,7 @@ class GenVideoPipeline(GuidedPipeline):
             callback_on_step_end: called with (pipeline, step, timestep, {"latents": ...}); may return new latents.
             guidance_interval: (low, high) timesteps with guidance, of 0 to 999; None: all.
             class_contrast: guidance away from the other classes; 0: none. See `Guidance`.
+            contrast_with: "mean" or "nearest" of them.
             return_dict: False returns a tuple.
 
         Raises:
@@ -98,7 +100,7 @@ class GenVideoPipeline(GuidedPipeline):
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
             num_inference_steps=num_inference_steps,
-            guidance=Guidance(guidance_scale, guidance_interval, class_contrast),
+            guidance=Guidance(guidance_scale, guidance_interval, class_contrast, contrast_with),
             generator=generator,
             latents=latents,
             callback=callback_on_step_end,

@@ -94,6 +94,7 @@ def test_longer_and_shorter_clips(world):
         {"dtype": "bfloat16"},
         {"guidance": Guidance(7.5)},
         {"guidance": Guidance(7.5, class_contrast=2)},
+        {"guidance": Guidance(7.5, class_contrast=2, contrast_with="nearest")},
         {"timestep_spacing": "trailing", "solver": "unipc"},
         {"cache_interval": 2, "num_inference_steps": 3},
     ],

@@ -8,7 +8,7 @@ import pytest
 
 from augment.generation.plan import Sample
 from augment.generation.synthesis_folder import PARTS, SynthesisFolder
-from cond2img.guidance import Guidance
+from cond2img.guidance import CONTRASTS, Guidance
 from cond2img.sampling import Sampling
 from ctrlgenaug import datasets
 from ctrlgenaug.errors import UserError
@@ -109,6 +109,20 @@ def test_settings_of_older_folders_are_equal(folder):
     with (
         pytest.raises(UserError, match="class_contrast: None there, 2 now"),
         folder.filled_by((1, 1), contrasted),
+    ):
+        pass
+
+
+def test_a_folder_has_one_contrast(folder):
+    mean, nearest = (
+        {**SETTINGS, **Sampling(guidance=Guidance(class_contrast=1, contrast_with=other)).settings()}
+        for other in CONTRASTS
+    )
+    with folder.filled_by((1, 1), mean) as part:
+        make(part, SAMPLES[0])
+    with (
+        pytest.raises(UserError, match="contrast_with: None there"),
+        folder.filled_by((1, 1), nearest),
     ):
         pass
 

@@ -9,7 +9,7 @@ from golden_vectors import SMALL_UNET, SMALL_VAE, arr, difference, official_weig
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from cond2img.guidance import Guidance
+from cond2img.guidance import Guidance, nearest
 from cond2img.latent_codec import to_uint8
 from cond2img.models import AutoencoderKL, UNet2DMultiConditionModel
 from cond2img.models.unet import UNetOutput
@@ -150,13 +150,14 @@ def test_guidance_is_its_formula(image):
     assert difference(got, expected) < 1e-5
 
 
-def test_class_contrast_is_its_formula(image):
-    """One step away from the mean of the other classes, on top of guidance; each branch computed separately."""
+@pytest.mark.parametrize("contrast_with", ["mean", "nearest"])
+def test_class_contrast_is_its_formula(image, contrast_with):
+    """One step away from the other classes, or the nearest, on top of guidance; each branch computed separately."""
     prior, noise = arr("prior", (1, 256, 16, 16)), arr("noise", (1, 4, 8, 8))
     seen = []
     image.unet.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[0]))
     given = embeds(latents=noise, num_inference_steps=1, guidance_scale=3.0, class_contrast=2.0)
-    got = image([1], image_cond=prior, **given).images
+    got = image([1], image_cond=prior, contrast_with=contrast_with, **given).images
     assert seen == [4]  # unconditional, two other classes, conditional
     timestep = image.scheduler.timesteps[0]
 
@@ -166,23 +167,38 @@ def test_class_contrast_is_its_formula(image):
             return image.unet(noise, timestep, EMPTY, image_cond=shown, class_labels=labels).sample
 
     own, without = predicted(1, prior), predicted(1, torch.zeros_like(prior))
-    others = (predicted(0, prior) + predicted(2, prior)) / 2
-    combined = without + 3 * (own - without) + 2 * (own - others)
+    others = [predicted(0, prior), predicted(2, prior)]
+    distances = [(other - own).square().sum() for other in others]
+    other = sum(others) / 2 if contrast_with == "mean" else others[0 if distances[0] < distances[1] else 1]
+    combined = without + 3 * (own - without) + 2 * (own - other)
     expected = image.scheduler.step(combined, timestep, noise).prev_sample
     assert difference(got, expected) < 1e-5
 
 
-def test_class_contrast_alone_and_in_an_interval(image):
+def test_the_nearest_class_is_each_samples_own():
+    own = torch.zeros(3, 4, 2, 8, 8)
+    near, far = torch.full_like(own, 0.1), torch.full_like(own, -0.3)
+    others = [torch.stack([near[0], far[1], far[2]]), torch.stack([far[0], near[1], far[2]]), far.clone()]
+    others[2][2] = near[2]
+    assert torch.equal(nearest(own, others), near)
+    assert torch.equal(nearest(own, others[:1]), others[0])
+
+
+@pytest.mark.parametrize("contrast_with", ["mean", "nearest"])
+def test_class_contrast_alone_and_in_an_interval(image, contrast_with):
     batches = []
     image.unet.register_forward_pre_hook(lambda module, args: batches.append(args[0].shape[0]))
     given = {"guidance_scale": 1.0, "guidance_interval": (200, 999), "class_contrast": 2.0}
+    given["contrast_with"] = contrast_with
     prior = arr("prior", (2, 256, 16, 16))
     both = image([0, 2], image_cond=prior, **embeds(generator=seeds(5, 6), **given)).images
     assert batches == [6, 2]  # timesteps 501 and 1: three classes of two samples, then the samples' own alone
     alone = image([2], image_cond=prior[1:], **embeds(generator=seeds(6), **given)).images
     assert difference(both[1:], alone) < 1e-5  # each sample against the classes that are others to it
     plain = image(
-        [2], image_cond=prior[1:], **embeds(generator=seeds(6), **{**given, "class_contrast": 0.0})
+        [2],
+        image_cond=prior[1:],
+        **embeds(generator=seeds(6), **{**given, "class_contrast": 0.0, "contrast_with": "mean"}),
     ).images
     assert difference(alone, plain) > 1e-4
 
@@ -199,6 +215,8 @@ def test_class_contrast_needs_classes(vae):
     [
         *({"scale": number} for number in (float("nan"), float("inf"), -1)),
         *({"class_contrast": number} for number in (float("nan"), -2)),
+        {"class_contrast": 1, "contrast_with": "furthest"},
+        {"contrast_with": "nearest"},  # of weight 0
         *({"interval": interval} for interval in ((800, 200), (-1, 5))),
     ],
 )
