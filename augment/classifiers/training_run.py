@@ -20,6 +20,7 @@ from augment.classifiers.settings import RunSettings, noted, noted_before
 from augment.classifiers.stages import plan_stages
 from augment.classifiers.train import STATE, Fit, Progress, predict
 from ctrlgenaug.datasets import DatasetSpec
+from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import write_text
 from ctrlgenaug.folders import claim_folder, exclusive
 from ctrlgenaug.plain_data import read_json, write_json, write_jsonl
@@ -114,21 +115,23 @@ def train_and_test(
         the content of ``metrics.json``.
 
     Raises:
-        UserError: bad input, or the folder belongs to a run with other settings.
+        UserError: bad input, or the folder belongs to a run with other settings or other clips.
     """
     with exclusive(folder):
         if fresh:
             for name in (*PUBLISHED, STATE, SETTINGS, "stats.jsonl"):
                 (folder / name).unlink(missing_ok=True)
+        finished = (folder / METRICS).is_file() and (folder / CHECKPOINT).is_file()
+        clips = _clips(spec, home, settings, may_be_gone=finished)
         claim_folder(
             folder,
-            noted(settings, spec.data_name),
+            noted(settings, spec.data_name) | clips,
             name=SETTINGS,
             pattern=(STATE, METRICS, CHECKPOINT),
-            before=noted_before(folder / SETTINGS),
+            before=noted_before(folder / SETTINGS) | clips,
             remedy="Choose another --output_dir, or give --fresh",
         )
-        if (folder / METRICS).is_file() and (folder / CHECKPOINT).is_file():
+        if finished:
             found = read_json(folder / METRICS)
             return {"skipped": found.get("strangers", []), **found, "was_there": True}  # its former name
         started = time.monotonic()
@@ -163,6 +166,24 @@ def train_and_test(
         write_json(folder / METRICS, result)  # last: it says that all the rest is there
         (folder / STATE).unlink(missing_ok=True)
     return result
+
+
+def _clips(
+    spec: DatasetSpec, home: Path | None, settings: RunSettings, *, may_be_gone: bool
+) -> dict[str, str]:
+    """What a run folder notes of its clips, so that it is not taken for one of others under the same path: how many
+    files, and a digest of their names and sizes. Nothing if ``may_be_gone`` and they are."""
+    try:
+        found = {"synthetic": clip_items.synthetic_items(settings.synthetic_dirs, spec)[0]}
+        if home is not None:
+            found["real"] = [
+                item for split in ("train", "test") for item in clip_items.real_items(spec, home, split)
+            ]
+    except UserError:
+        if may_be_gone:
+            return {}
+        raise
+    return {f"{kind} clips": clip_items.digest(items) for kind, items in found.items() if items}
 
 
 def _fit(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +14,60 @@ from augment.classifiers.clip_items import Item
 from augment.classifiers.settings import RunSettings
 from augment.classifiers.training_run import CHECKPOINT, gather
 from ctrlgenaug.datasets import DatasetSpec
-from ctrlgenaug.plain_data import write_json
+from ctrlgenaug.files import fingerprint
+from ctrlgenaug.plain_data import read_json, write_json
 from ctrlgenaug.video import read_video
+
+AGREEMENT = "agreement.json"
 
 
 def write_agreement(
-    spec: DatasetSpec, home: Path, settings: RunSettings, run: Path, level: str, clips: Path
+    spec: DatasetSpec, home: Path, settings: RunSettings, run: Path, clips: Mapping[str, Path]
 ) -> None:
-    """Writes ``agreement_{level}.json`` into ``run``, a finished baseline; an existing one stays.
+    """Writes ``agreement.json`` into ``run``, a finished baseline: by filter level, what it finds in ``clips[level]``.
 
     By class: ``count``, ``found`` (clips in which the class asked for is the most probable), ``diversity`` and
-    ``real_diversity`` (mean distance of two clips of the class, as the classifier's last layer sees them).
+    ``real_diversity`` (mean distance of two clips of the class, as the classifier's last layer sees them). A level is
+    not measured again while its clips and the classifier are those that it was measured with.
     """
-    target = run / f"agreement_{level}.json"
-    if target.is_file():
-        return
     model, _ = load(run / CHECKPOINT)
-    synthetic, _ = clip_items.readable(clip_items.synthetic_items([clips], spec)[0])
-    real = gather(spec, home, settings).train
 
     def features(items: Sequence[Item]) -> np.ndarray:
         return score(model, (read_video(item.path) for item in items), features=True)
 
-    logits = score(model, (read_video(item.path) for item in synthetic))
-    seen, real_seen = features(synthetic), features(real)
-    result: dict[str, Any] = {}
-    for label, cls in enumerate(spec.classes):
-        ours = np.array([item.label == label for item in synthetic])
-        if not ours.any():
+    before = read_json(run / AGREEMENT) if (run / AGREEMENT).is_file() else {}
+    real: list[Item] = []
+    real_seen = np.empty(0)
+    found: dict[str, Any] = {}
+    for level, folder in clips.items():
+        synthetic, _ = clip_items.readable(clip_items.synthetic_items([folder], spec)[0])
+        made_from = fingerprint([run / CHECKPOINT, *(item.path for item in synthetic)])
+        if before.get(level, {}).get("made_from") == made_from:
+            found[level] = before[level]
             continue
-        result[cls] = {
-            "count": int(ours.sum()),
-            "found": int((logits[ours].argmax(1) == label).sum()),
-            "diversity": mean_distance(seen[ours]),
-            "real_diversity": mean_distance(real_seen[[item.label == label for item in real]]),
-        }
-    write_json(target, result)
+        if not real:
+            real = gather(spec, home, settings).train
+            real_seen = features(real)
+        logits, seen = score(model, (read_video(item.path) for item in synthetic)), features(synthetic)
+        by_class: dict[str, Any] = {}
+        for label, cls in enumerate(spec.classes):
+            ours = np.array([item.label == label for item in synthetic])
+            if not ours.any():
+                continue
+            by_class[cls] = {
+                "count": int(ours.sum()),
+                "found": int((logits[ours].argmax(1) == label).sum()),
+                "diversity": mean_distance(seen[ours]),
+                "real_diversity": mean_distance(real_seen[[item.label == label for item in real]]),
+            }
+        found[level] = {"made_from": made_from, "classes": by_class}
+    write_json(run / AGREEMENT, found)
+
+
+def read_agreement(run: Path) -> dict[str, Any]:
+    """What `write_agreement` found, by level and class; nothing if ``run`` is no baseline."""
+    found = read_json(run / AGREEMENT) if (run / AGREEMENT).is_file() else {}
+    return {level: row["classes"] for level, row in found.items()}
 
 
 def mean_distance(features: np.ndarray) -> float | None:

@@ -20,7 +20,7 @@ from augment.classifiers.metrics import by_patient
 from augment.classifiers.settings import RunSettings
 from augment.classifiers.training_run import METRICS, train_and_test
 from augment.comparison.arms import BASELINE, BEST_RIVAL, BY_NAME, Arm, rare_class, settings_of
-from augment.comparison.class_agreement import write_agreement
+from augment.comparison.class_agreement import read_agreement, write_agreement
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.plain_data import read_json, write_jsonl
@@ -95,8 +95,7 @@ def _run_one(plan: Plan, classifier: str, arm: Arm, seed: int, running: Mapping[
             f"warning: {len(result['skipped'])} files skipped, e.g. {result['skipped'][0]}", file=sys.stderr
         )
     if arm.name == BASELINE:
-        for level, clips in plan.clips_for(seed).items():
-            write_agreement(plan.spec, plan.home, settings, folder, level, clips)
+        write_agreement(plan.spec, plan.home, settings, folder, plan.clips_for(seed))
     found = result["test"]["patient"]["balanced_accuracy"]
     there = "was finished already" if result.get("was_there") else "is done"
     print(f"{folder} {there}: balanced accuracy {100 * found:.1f} %", flush=True)
@@ -162,10 +161,7 @@ def _row(run: Path, metrics: Mapping[str, Any], seed: int) -> dict[str, Any]:
             "labels": labels.tolist(),
             "probabilities": probabilities.round(6).tolist(),
         },
-        "agreement": {
-            path.stem.removeprefix("agreement_"): read_json(path)
-            for path in sorted(run.glob("agreement_*.json"))
-        },
+        "agreement": read_agreement(run),
     }
     if arm == BEST_RIVAL:
         row["changes"] = _changes(settings["fit"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -52,6 +53,39 @@ def test_the_script_learns_reports_and_is_done_once(root, tmp_path, run_script):
     written = (run / "classifier.pth").stat().st_mtime_ns
     again = run_script("train_classifier.py", *command, cwd=root, env=ONE_THREAD)
     assert "was finished already" in again.stdout and (run / "classifier.pth").stat().st_mtime_ns == written
+
+
+def test_a_run_belongs_to_its_clips(root, tmp_path):
+    """Finished or not, it is not taken for one of other clips under the same path."""
+    home = shutil.copytree(root, tmp_path / "home")
+    settings = RunSettings(
+        classifier="tiny",
+        input_size=32,
+        epochs=1,
+        paradigm="joint",
+        synthetic_dirs=(str(home / "synthetic"),),
+        fit=FitSettings(max_steps=1),
+    )
+
+    def train():
+        return train_and_test(SPEC, home / SPEC.home, settings, tmp_path / "run")
+
+    train()
+    assert train()["was_there"]
+    noted = json.loads((tmp_path / "run" / "settings.json").read_text())
+    assert noted["synthetic clips"].startswith("36 files, ") and noted["real clips"].startswith("54 files, ")
+    first = sorted((home / "synthetic").glob("*.mp4"))[0]
+    first.write_bytes(first.read_bytes() + b" ")
+    with pytest.raises(UserError, match=r"synthetic clips: 36 files, \w+ there, 36 files, \w+ now.*--fresh"):
+        train()
+    shutil.rmtree(home / "synthetic")
+    assert train()["was_there"]  # a finished run is one without its clips, too
+    old = {key: value for key, value in noted.items() if "clips" not in key}
+    (tmp_path / "run" / "settings.json").write_text(json.dumps(old))  # as earlier versions noted it
+    assert train()["was_there"]
+    (tmp_path / "run" / "metrics.json").unlink()
+    with pytest.raises(UserError, match="synthetic: is not a folder"):
+        train()
 
 
 def test_joint_and_pretraining(root, tmp_path):

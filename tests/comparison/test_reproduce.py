@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -294,6 +296,43 @@ def test_arms_are_trained_tested_and_asked_about_synthetic_clips(root, tmp_path,
     assert set(found) == set(CLASSES) and found["CT-0"]["count"] == 12 and found["CT-0"]["diversity"] > 0
     assert np.mean([row["found"] for row in found.values()]) <= 1 and (tmp_path / "out/gains.png").is_file()
     assert rows[1]["clips"]["synthetic"]["CT-0"] == 10  # those of the held-out patient are left out
+
+
+def test_other_clips_under_the_same_path_are_not_taken_for_those_of_before(
+    root, tmp_path, monkeypatch, capsys
+):
+    """The baseline is asked about the new clips; a run that learned from the old ones is refused by name."""
+    home = shutil.copytree(root, tmp_path / "home")
+    monkeypatch.chdir(home)
+    flags = (
+        "--classifiers tiny --seeds 0 --arms joint_filtered --filtered synthetic --input_size 32 --steps 2"
+    )
+    argv = ["reproduce", "MosMed", *flags.split(), "--device", "cpu", "--output", str(tmp_path / "out")]
+
+    def found():
+        monkeypatch.setattr(sys, "argv", argv)
+        code = command.main()
+        rows = json.loads((tmp_path / "out/table.json").read_text())
+        return code, rows[0]["agreement"]
+
+    code, before = found()
+    assert code == 0 and before["filtered"]["CT-1"]["count"] == 12
+    measured = (tmp_path / "out/tiny/baseline/seed_0/agreement.json").read_bytes()
+    assert found() == (0, before)
+    assert (tmp_path / "out/tiny/baseline/seed_0/agreement.json").read_bytes() == measured
+
+    gone, kept = sorted((home / "synthetic").glob("*_CT-1_*.mp4"))[:2]
+    gone.unlink()
+    shutil.copy(sorted((home / "synthetic").glob("*_CT-0_*.mp4"))[0], kept)  # drawn anew, in another way
+    capsys.readouterr()
+    code, after = found()
+    told = "".join(capsys.readouterr())
+    assert code != 0 and after["filtered"]["CT-1"]["count"] == 11
+    assert re.search(r"synthetic clips: 36 files, \w{8} there, 35 files, \w{8} now", told)
+    argv[argv.index("--filtered") + 1 : argv.index("--filtered") + 2] = []
+    argv.remove("--filtered")
+    argv[argv.index("joint_filtered")] = "oversampled"
+    assert found() == (0, {})  # levels that are not part of the comparison any more
 
 
 @pytest.mark.slow
