@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-import torchmetrics
 from torch import Tensor, nn
 
 from ctrlgenaug.errors import UserError
@@ -56,7 +56,8 @@ class LPIPS(nn.Module):
         bounds = zip((-1, *VGG_TAPS), VGG_TAPS, strict=False)
         self.slices = nn.ModuleList([network[a + 1 : b + 1] for a, b in bounds])
 
-        folder = Path(torchmetrics.__file__).parent
+        # where it lies, without the second that its import takes
+        folder = Path(str(distribution("torchmetrics").locate_file("torchmetrics")))
         linear = read_tensors(
             folder / "functional/image/lpips_models/vgg.pth", "Install the project's torchmetrics"
         )
