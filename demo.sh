@@ -76,7 +76,7 @@ fi
 correlation=0
 moving=()
 [ "$name" != ACDC ] || moving=(--movement 4) correlation=0.5 # a patient who breathes between the slices
-sampling=(--scheduler unipc --num_inference_steps $inference_steps --timestep_spacing trailing --guidance_scale 6
+sampling=(--scheduler unipc --num_inference_steps $inference_steps --timestep_spacing trailing --guidance_scale 5
     --class_contrast 1 --guidance_interval 500 999 --noise_correlation $correlation)
 model=sequence_model_$name
 synthetic=$model/cond_im_synthesis_mp4

@@ -172,7 +172,9 @@ def comparisons(ours: Side, clips: int, channels: int, threads: int) -> dict[str
         f"VAE, training step, checkpointing{of_size}": Comparison(vae.training("checkpointing")),
         "UNet, guided forward, fp32": unet("fp32", "forward", threads),
         "UNet, guided forward, bf16 against fp32": unet("bf16", "forward", threads),
-        "guided clip: 20 cached UniPC steps, bf16, decoded; 200 of DDIM": unet("bf16", "clip", threads),
+        "clip: 20 cached UniPC steps, guided at the noisier half, bf16, decoded; 200 of DDIM": unet(
+            "bf16", "clip", threads
+        ),
         "UNet, training step, fp32": unet("fp32", "training", threads),
         "UNet, training step, bf16 against fp32": unet("bf16", "training", threads),
     }

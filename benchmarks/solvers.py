@@ -86,6 +86,7 @@ def settings(scale: float) -> list[Setting]:
         Setting(replace(cached, cache_center=0.7)),
         Setting(replace(quick, cache_interval=3)),
         Setting(replace(cached, dtype="bfloat16")),
+        Setting(replace(cached, dtype="bfloat16", guidance=noisier, timestep_spacing="trailing")),
     ]
 
 

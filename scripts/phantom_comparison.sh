@@ -59,7 +59,8 @@ else
     patients=$drawn others=30 rare=${rare:-6} seeds=${seeds:-0 1 2 3 4} wanted=${wanted:-${several[*]}}
     inference_steps=12 steps=300 filter_steps=300
 fi
-vae=(max_train_steps=$vae_steps) ldm=(max_train_steps=$ldm_steps) sequence=(max_train_steps=$sequence_steps)
+vae=(max_train_steps=$vae_steps) ldm=(max_train_steps=$ldm_steps balance_classes=true)
+sequence=(max_train_steps=$sequence_steps balance_classes=true)
 if [ -z "$base" ]; then
     random=weights/stable-diffusion
     vae+=(pretrained_model_path=$random/vae latent_noise=0 fit_scaling_factor=true learning_rate=2e-3)
@@ -94,8 +95,8 @@ generator() {
         "data_name=$name" "$seed" "${sequence[@]}"
     step "synthetic clips" within "$1" "$PYTHON" "$ROOT/generate.py" --data_name "$name" --sequence_model_path "$model" \
         --user_defined_conditions image motion --predifined_sampled_num $wanted --noise own --scheduler unipc \
-        --num_inference_steps "$inference_steps" --timestep_spacing trailing --guidance_scale 6 --class_contrast 1 \
-        --guidance_interval 500 999
+        --num_inference_steps "$inference_steps" --timestep_spacing trailing --guidance_scale 5 --class_contrast 1 \
+        --contrast_with nearest --guidance_interval 500 999
     step "VAE-Seq" within "$1" "$PYTHON" "$ROOT/VAE-Seq.py" --vae_path "$model" --synthetic_dir "$model/cond_im_synthesis_mp4"
 }
 
