@@ -66,7 +66,7 @@ step() {
 # What --quick makes smaller. The full sizes are configs/demo's own.
 if [ -n "$quick" ]; then
     samples=1 inference_steps=8 classifier_epochs=6
-    vae=(max_train_steps=4) ldm=(max_train_steps=8) sequence=(max_train_steps=4)
+    vae=(max_train_steps=4) ldm=(max_train_steps=8) sequence=(max_train_steps=4 steering_samples=2)
 else
     samples=6 inference_steps=12 classifier_epochs=150
     vae=() ldm=() sequence=()

@@ -61,6 +61,7 @@ else
 fi
 vae=(max_train_steps=$vae_steps) ldm=(max_train_steps=$ldm_steps balance_classes=true)
 sequence=(max_train_steps=$sequence_steps balance_classes=true)
+[ -z "$quick" ] || sequence+=(steering_samples=2)
 if [ -z "$base" ]; then
     random=weights/stable-diffusion
     vae+=(pretrained_model_path=$random/vae latent_noise=0 fit_scaling_factor=true learning_rate=2e-3)
