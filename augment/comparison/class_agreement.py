@@ -30,38 +30,39 @@ def write_agreement(
     ``real_diversity`` (mean distance of two clips of the class, as the classifier's last layer sees them). A level is
     not measured again while its clips and the classifier are those that it was measured with.
     """
+    before = read_json(run / AGREEMENT) if (run / AGREEMENT).is_file() else {}
+    found: dict[str, Any] = {}
+    for level, folder in clips.items():
+        items, _ = clip_items.synthetic_items([folder], spec)
+        made_from = fingerprint([run / CHECKPOINT, *(item.path for item in items)])
+        found[level] = before.get(level, {})
+        if found[level].get("made_from") != made_from:
+            real = gather(spec, home, settings).train
+            found[level] = {"made_from": made_from, "classes": _by_class(spec, run, items, real)}
+    write_json(run / AGREEMENT, found)
+
+
+def _by_class(spec: DatasetSpec, run: Path, items: Sequence[Item], real: Sequence[Item]) -> dict[str, Any]:
     model, _ = load(run / CHECKPOINT)
 
     def features(items: Sequence[Item]) -> np.ndarray:
         return score(model, (read_video(item.path) for item in items), features=True)
 
-    before = read_json(run / AGREEMENT) if (run / AGREEMENT).is_file() else {}
-    real: list[Item] = []
-    real_seen = np.empty(0)
-    found: dict[str, Any] = {}
-    for level, folder in clips.items():
-        synthetic, _ = clip_items.readable(clip_items.synthetic_items([folder], spec)[0])
-        made_from = fingerprint([run / CHECKPOINT, *(item.path for item in synthetic)])
-        if before.get(level, {}).get("made_from") == made_from:
-            found[level] = before[level]
+    synthetic, _ = clip_items.readable(items)
+    logits = score(model, (read_video(item.path) for item in synthetic))
+    seen, real_seen = features(synthetic), features(real)
+    result: dict[str, Any] = {}
+    for label, cls in enumerate(spec.classes):
+        ours = np.array([item.label == label for item in synthetic])
+        if not ours.any():
             continue
-        if not real:
-            real = gather(spec, home, settings).train
-            real_seen = features(real)
-        logits, seen = score(model, (read_video(item.path) for item in synthetic)), features(synthetic)
-        by_class: dict[str, Any] = {}
-        for label, cls in enumerate(spec.classes):
-            ours = np.array([item.label == label for item in synthetic])
-            if not ours.any():
-                continue
-            by_class[cls] = {
-                "count": int(ours.sum()),
-                "found": int((logits[ours].argmax(1) == label).sum()),
-                "diversity": mean_distance(seen[ours]),
-                "real_diversity": mean_distance(real_seen[[item.label == label for item in real]]),
-            }
-        found[level] = {"made_from": made_from, "classes": by_class}
-    write_json(run / AGREEMENT, found)
+        result[cls] = {
+            "count": int(ours.sum()),
+            "found": int((logits[ours].argmax(1) == label).sum()),
+            "diversity": mean_distance(seen[ours]),
+            "real_diversity": mean_distance(real_seen[[item.label == label for item in real]]),
+        }
+    return result
 
 
 def read_agreement(run: Path) -> dict[str, Any]:
