@@ -26,8 +26,9 @@ import yaml
 
 from augment.demo.base import store
 from augment.demo.base.drawn_data import DrawnFrames
-from augment.demo.base.recipe import BaseTraining, Recipe, take_base
+from augment.demo.base.recipe import Recipe
 from augment.demo.base.stages import BaseLDMStage
+from augment.demo.base.training import BaseTraining, take_base
 from augment.demo.weights import BASE
 from cond2img.config import LDMConfig
 from cond2img.models import UNet2DMultiConditionModel, load_vae

@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from augment.demo.base import store
-from augment.demo.base.recipe import BaseTraining, Recipe, take_base
+from augment.demo.base.recipe import Recipe
+from augment.demo.base.training import BaseTraining, take_base
 from cond2img.models import load_vae
 
 SHOWN = (500, 850)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from augment.comparison.arms import BASELINE, GROUPS
-from augment.comparison.table import PRIMARY
+from augment.comparison.statistics import PRIMARY
 from ctrlgenaug.files import atomic_path
 
 COLOURS = {"helps": "#1a7f4b", "hurts": "#b3341f", "cannot be told apart": "#6b7280"}

@@ -15,6 +15,7 @@ from augment.classifiers.metrics import INTERVAL, resampled_patients, summarise,
 
 RESAMPLES = 2000
 CALIBRATION_BINS = 10
+PRIMARY = "balanced_accuracy"  # what verdicts are about
 
 Verdict = Literal["helps", "hurts", "cannot be told apart"]
 

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from augment.comparison.arms import BASELINE, BY_NAME, GROUPS
+from augment.comparison.pictures import draw_gains
 from augment.comparison.statistics import (
+    PRIMARY,
     RESAMPLES,
     Estimate,
     Predictions,
@@ -23,7 +25,6 @@ from ctrlgenaug.files import write_text
 from ctrlgenaug.number_format import NONE, markdown_table
 from ctrlgenaug.plain_data import write_json
 
-PRIMARY = "balanced_accuracy"  # what verdicts are about
 ORDER = {name: index for index, name in enumerate(BY_NAME)}
 NOTE = (
     "By patient of the test split, percent. In brackets: 95 % intervals of a bootstrap over test patients (within "
@@ -251,8 +252,6 @@ def write_table(
     folder: Path, results: Sequence[Mapping[str, Any]], resamples: int = RESAMPLES
 ) -> list[dict[str, Any]]:
     """Writes ``table.md``, ``table.json`` and ``gains.png``; returns the rows."""
-    from augment.comparison.pictures import draw_gains
-
     rows = summarise(results, resamples)
     write_json(folder / "table.json", rows)
     write_text(folder / "table.md", markdown(rows))

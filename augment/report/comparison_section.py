@@ -9,7 +9,8 @@ from typing import Any
 
 from augment.comparison.arms import BASELINE, GROUPS
 from augment.comparison.pictures import draw_agreement, draw_classes
-from augment.comparison.table import HEADS, NOTE, PRIMARY, agreement_cells, cells, class_cells, with_interval
+from augment.comparison.statistics import PRIMARY
+from augment.comparison.table import HEADS, NOTE, agreement_cells, cells, class_cells, with_interval
 from augment.report.page import Heading, Key, Notice, Section, Table, picture
 from augment.report.run_folders import RunFolders
 from ctrlgenaug.errors import UserError

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from augment.demo.base.recipe import SHORT, BaseTraining, Recipe
+from augment.demo.base.recipe import SHORT, Recipe
+from augment.demo.base.training import BaseTraining
 from ctrlgenaug import steps
 from ctrlgenaug.arguments import positive_int, seed_number
 

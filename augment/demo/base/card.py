@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from augment.demo.base.recipe import Recipe
 from ctrlgenaug.files import write_text
-
-if TYPE_CHECKING:
-    from augment.demo.base.recipe import Recipe
 
 LEVELS = (500, 700, 850, 950)
 TEXT = """# The miniature base model
