@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -35,3 +36,27 @@ def test_no_module_is_named_by_a_string() -> None:
     """A path in a string hides an arrow from everybody who reads the imports."""
     files = [file for storey in STOREYS for file in (ROOT / storey).rglob("*.py")]
     assert not [str(file) for file in files if "import_module" in file.read_text(encoding="utf-8")]
+
+
+def needed(file: Path, modules: set[str]) -> set[str]:
+    """The ones of ``modules`` whose names ``file`` imports anywhere in it, also for type checking alone."""
+    names = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= (inner & modules) or {node.module}
+    return names & modules
+
+
+def test_no_two_files_need_each_other() -> None:
+    """Packages' own files apart: they name their modules, and a module may need the package's other ones."""
+    files = {
+        ".".join(file.relative_to(ROOT).with_suffix("").parts): file
+        for storey in STOREYS
+        for file in (ROOT / storey).rglob("*.py")
+        if file.stem != "__init__"
+    }
+    graph = {name: needed(file, set(files)) for name, file in files.items()}
+    TopologicalSorter(graph).prepare()  # raises and names the circle
