@@ -2,7 +2,7 @@
 
 ``scheduler/scheduler_config.json`` beside the model is diffusers' own file. Two of its fields may differ from one of
 our models to the next and decide what its output means: ``prediction_type`` and ``rescale_betas_zero_snr``. A folder
-without the file, or without a field, means the published values.
+without the file, or without a field, means the published values. The betas are the published ones in all our models.
 """
 
 from __future__ import annotations
@@ -68,22 +68,28 @@ class NoiseSchedule:
             weights_type: the ``prediction_type`` in the config.json of its UNet, None where it says nothing.
 
         Raises:
-            UserError: the file is damaged, or says something else than the weights.
+            UserError: the file is damaged, says something else than the weights, or names other betas.
         """
         path = Path(folder) / CONFIG
         config = read_json(path) if path.is_file() else {}
         if not isinstance(config, dict):
             raise UserError("is no scheduler's config", "Copy it again from where the model came from", path)
-        stated = config.get("prediction_type")
-        if stated and weights_type and stated != weights_type:
+        _refuse_other_betas(config, path)
+        stated, zero_snr = config.get("prediction_type"), config.get("rescale_betas_zero_snr")
+        if zero_snr not in (None, True, False):  # "false" would be taken for true
+            problem = f"says rescale_betas_zero_snr {zero_snr!r}, which is neither true nor false"
+            raise UserError(problem, "Mend the field", path)
+        if stated is not None and weights_type and stated != weights_type:
             raise UserError(
                 f"says prediction_type {stated}, the UNet beside it was trained for {weights_type}",
                 "Copy scheduler/ from the folder that the UNet came from",
                 path,
             )
         try:
-            return cls(stated or weights_type or "epsilon", bool(config.get("rescale_betas_zero_snr", False)))
+            return cls(weights_type or "epsilon" if stated is None else stated, bool(zero_snr))
         except ValueError as error:
+            if stated is None and weights_type is not None:
+                raise UserError(f"the UNet's config.json: {error}", "Mend the field there", folder) from None
             raise UserError(str(error), "Mend the field", path) from None
 
     def write(self, folder: str | Path) -> None:
@@ -93,3 +99,19 @@ class NoiseSchedule:
             return
         config = read_json(path) if path.is_file() else {"_class_name": "DDIMScheduler", **PUBLISHED_FIELDS}
         write_json(path, {**config, **self.fields()})
+
+
+def _refuse_other_betas(config: dict[str, Any], path: Path) -> None:
+    """A `UserError` if a scheduler config tells of another growth of the noise than the one that is used here."""
+    wanted = {**PUBLISHED_FIELDS, "trained_betas": None}
+    other = [
+        f"{name} {config[name]!r}, not {value!r}"
+        for name, value in wanted.items()
+        if config.get(name) is not None and config[name] != value
+    ]
+    if other:
+        raise UserError(
+            f"is another noise schedule than Stable Diffusion's ({'; '.join(other)})",
+            "Copy scheduler/ from the folder that the UNet came from; models of other schedules cannot be used",
+            path,
+        )

@@ -173,7 +173,7 @@ class TimestepMixture:
 
     def __post_init__(self) -> None:
         shares = (self.uniform, self.high, self.logit_normal)
-        if min(shares) < 0 or sum(shares) == 0:
+        if not all(0 <= share < math.inf for share in shares) or sum(shares) == 0:
             raise ValueError(
                 f"timestep_mixture must be shares of at least 0, one of them above 0, got {shares}"
             )
@@ -201,8 +201,10 @@ class ValidationData:
             raise ValueError(
                 f"validation_data.num_inference_steps must lie in [1, 1000], got {self.num_inference_steps}"
             )
-        if not math.isfinite(self.guidance_scale):
-            raise ValueError(f"validation_data.guidance_scale must be finite, got {self.guidance_scale}")
+        if not 0 <= self.guidance_scale < math.inf:
+            raise ValueError(
+                f"validation_data.guidance_scale must be finite and 0 or more, got {self.guidance_scale}"
+            )
 
 
 @dataclass
@@ -237,5 +239,8 @@ class DiffusionConfig(TrainingConfig):
             raise ValueError(
                 f"timestep_sampling must be one of {', '.join(TIMESTEP_SAMPLINGS)}, got {self.timestep_sampling!r}"
             )
+        for name in ("validation_samples", "steering_samples"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 (none) or more, got {getattr(self, name)}")
         if self.snr_gamma is not None and self.snr_gamma <= 0:
             raise ValueError(f"snr_gamma must be above 0 or null, got {self.snr_gamma}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from cond2img.training.diffusion import DiffusionStep
 from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.noise_schedule import CONFIG, NoiseSchedule
-from ctrlgenaug.training.config import DiffusionConfig, TimestepMixture
+from ctrlgenaug.training.config import DiffusionConfig, TimestepMixture, ValidationData
 from ctrlgenaug.training.order import generator
 from ctrlgenaug.training.timesteps import sample_timestep
 
@@ -177,6 +178,9 @@ def test_every_solver_finds_the_latents_of_a_model_that_knows_them(solver, sched
         ),
         ({"timestep_sampling": "low"}, "uniform, high, logit_normal, mixture, got 'low'"),
         ({"snr_gamma": 0.0}, "snr_gamma must be above 0"),
+        ({"snr_gamma": -5.0}, "snr_gamma must be above 0"),
+        ({"steering_samples": -1}, r"steering_samples must be 0 \(none\) or more, got -1"),
+        ({"validation_samples": -1}, r"validation_samples must be 0 \(none\) or more, got -1"),
     ],
 )
 def test_impossible_values_are_refused(fields, message):
@@ -185,9 +189,15 @@ def test_impossible_values_are_refused(fields, message):
 
 
 def test_a_mixture_of_nothing_is_refused():
-    for shares in ((0, 0, 0), (1, -0.1, 0)):
+    for shares in ((0, 0, 0), (1, -0.1, 0), (math.nan, 1, 0), (1, math.inf, 0)):
         with pytest.raises(ValueError, match="shares of at least 0"):
             TimestepMixture(*shares)
+
+
+def test_guidance_of_validation_is_checked_before_hours_of_training():
+    for scale in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="guidance_scale must be finite and 0 or more"):
+            ValidationData(guidance_scale=scale)
 
 
 def test_a_folder_without_a_scheduler_config_is_the_published_schedule(tmp_path):
@@ -219,6 +229,17 @@ def test_weights_and_scheduler_config_that_differ_are_both_named(tmp_path):
     ("text", "message"),
     [
         ('{"prediction_type": "sample"}', "got 'sample'"),
+        ('{"prediction_type": ["epsilon"]}', r"got \['epsilon'\]"),
+        (
+            '{"prediction_type": "v_prediction", "rescale_betas_zero_snr": "false"}',
+            "rescale_betas_zero_snr 'false', which is neither true nor false",
+        ),
+        (
+            '{"beta_schedule": "linear"}',
+            "another noise schedule .*beta_schedule 'linear', not 'scaled_linear'",
+        ),
+        ('{"num_train_timesteps": 500}', "num_train_timesteps 500, not 1000"),
+        ('{"trained_betas": [0.1, 0.2]}', "trained_betas"),
         ("[]", "no scheduler's config"),
         ("{", "not readable JSON"),
     ],
@@ -229,3 +250,11 @@ def test_a_damaged_scheduler_config_is_named(tmp_path, text, message):
     path.write_text(text)
     with pytest.raises(UserError, match=message):
         NoiseSchedule.of_folder(tmp_path)
+
+
+def test_an_unknown_type_in_the_unets_config_is_named_there(tmp_path):
+    with pytest.raises(
+        UserError, match="UNet's config.json: prediction_type must be epsilon or v_prediction"
+    ) as e:
+        NoiseSchedule.of_folder(tmp_path, "sample")
+    assert "scheduler_config" not in str(e.value)
