@@ -135,8 +135,11 @@ def synthetic_items(
         the clips by folder and name, and what was skipped: files that are not this data set's.
 
     Raises:
-        UserError: no clips, or clips made from test conditions.
+        UserError: no clips, clips made from test conditions, or a folder that is named twice.
     """
+    seen = [Path(folder).resolve() for folder in folders]
+    if twice := next((folder for folder in seen if seen.count(folder) > 1), None):
+        raise UserError("is given twice, its clips would count twice", "Give each folder once", twice)
     forbidden = {item.patient for item in test}
     items: list[Item] = []
     skipped: list[str] = []
@@ -250,13 +253,13 @@ class ClipReader:
 
         Args:
             order: indices of ``items``.
-            batch_size: clips at once; a last batch of one clip joins nothing and is left out in training, because
-                batch statistics of one clip are none.
+            batch_size: clips at once; where it is above 1, a last batch of one clip joins nothing and is left out in
+                training, because batch statistics of one clip are none.
             change: in training; None gives the clips as they are.
             seed: of the change.
         """
         groups = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
-        if change is not None and len(groups) > 1 and len(groups[-1]) == 1:
+        if change is not None and len(groups) > 1 and len(groups[-1]) == 1 < batch_size:
             groups.pop()
         threaded = change is None or change.in_threads
 

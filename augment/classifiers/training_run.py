@@ -71,6 +71,15 @@ def gather(spec: DatasetSpec, home: Path | None, settings: RunSettings, threads:
     left_out = len(found) - len(synthetic)
     synthetic, unreadable = clip_items.readable(synthetic, threads)
     synthetic = clip_items.take_ratio(synthetic, len(train), settings.synthetic_ratio, settings.fit.seed)
+    if found and not synthetic:
+        ratio = (
+            "" if settings.synthetic_ratio is None else f", --synthetic_ratio {settings.synthetic_ratio:g}"
+        )
+        raise UserError(
+            f"none of the {len(found)} synthetic clips is left to learn from ({left_out} were made from patients who "
+            f"are not learned from, {len(unreadable)} cannot be read{ratio})",
+            "Generate clips from the patients that are learned from, or change --patients or --synthetic_ratio",
+        )
     return Parts(train, synthetic, validation, test, left_out, [*skipped, *unreadable])
 
 

@@ -142,6 +142,17 @@ def test_batches_do_not_depend_on_threads_or_memory(root):
     assert list(ClipReader(clips, 48, 8).batches([], 2)) == []
 
 
+def test_a_last_clip_joins_nothing_unless_every_batch_is_one_clip(root):
+    reader = ClipReader(clip_items.real_items(SPEC, root / SPEC.home, "train"), 32, 8)
+
+    def sizes(clips, batch_size):
+        batches = reader.batches(range(clips), batch_size, Augmentation(), (1,))
+        return [len(labels) for _, labels in batches]
+
+    assert sizes(5, 2) == [2, 2] and sizes(1, 2) == [1]
+    assert sizes(5, 1) == [1] * 5  # --batch_size 1 takes as many steps as it is told
+
+
 def test_a_missing_clip_is_named(root, tmp_path):
     shutil.copytree(root / SPEC.home, tmp_path / SPEC.home)
     clip = SPEC.clips(tmp_path / SPEC.home, "train")[0]

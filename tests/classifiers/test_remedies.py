@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -305,6 +306,33 @@ def test_clips_of_patients_that_are_left_out_do_not_come_back(root):
     learned = {item.patient for item in parts.train}
     assert {item.patient for item in parts.synthetic} == learned
     assert not {item.patient for item in parts.validation} & learned
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"synthetic_ratio": 0.01}, r"none of the 36 .* --synthetic_ratio 0.01\)"),
+        (
+            {"patients": {"CT-0": 3, "CT-1": 3, "CT-234": 3}},
+            r"none of the 2 .*2 were made from patients who are not",
+        ),
+    ],
+)
+def test_synthetic_clips_of_which_none_is_left_are_told_from_none_given(root, tmp_path, changed, said):
+    folder = root / "synthetic"
+    if "patients" in changed:  # of the last patient of a class alone
+        folder = tmp_path / "last"
+        folder.mkdir()
+        for path in sorted((root / "synthetic").glob("*_CT-1_*.mp4"))[-2:]:
+            shutil.copy(path, folder)
+    with pytest.raises(UserError, match=said):
+        gather(SPEC, root / SPEC.home, RunSettings("tiny", "joint", (str(folder),), input_size=32, **changed))
+
+
+def test_a_folder_given_twice_is_refused(root):
+    twice = (str(root / "synthetic"), str(root / "synthetic" / "."))
+    with pytest.raises(UserError, match="is given twice"):
+        gather(SPEC, root / SPEC.home, RunSettings("tiny", "joint", twice, input_size=32))
 
 
 def test_smaller_choices_are_part_of_larger_ones(root):
