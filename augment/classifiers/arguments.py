@@ -30,9 +30,12 @@ from ctrlgenaug.datasets import DatasetSpec
 def class_counts(text: str) -> dict[str, int]:
     """``CT-0=30,CT-1=6`` as a dictionary; for argparse."""
     try:
-        return {cls: int(count) for cls, count in (item.split("=") for item in text.split(","))}
+        pairs = [(cls.strip(), int(count)) for cls, count in (item.split("=") for item in text.split(","))]
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form CLASS=NUMBER,...") from None
+    if len(dict(pairs)) < len(pairs) or min(count for _, count in pairs) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} names a class twice, or fewer than 1")
+    return dict(pairs)
 
 
 def add_clips(parser: argparse.ArgumentParser) -> None:

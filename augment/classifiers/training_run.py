@@ -138,7 +138,7 @@ def train_and_test(
             name=SETTINGS,
             pattern=(STATE, METRICS, CHECKPOINT),
             before=noted_before(folder / SETTINGS) | clips,
-            remedy="Choose another --output_dir, or give --fresh",
+            remedy="Choose another output folder, or delete this one (train_classifier.py --fresh)",
         )
         if finished:
             found = read_json(folder / METRICS)

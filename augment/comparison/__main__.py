@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from augment.classifiers import arguments
-from augment.classifiers.settings import PARADIGMS
+from augment.classifiers.settings import LARGEST_SEED, PARADIGMS, check_range
+from augment.classifiers.zoo import known
 from augment.comparison.arms import BASELINE, BEST_RIVAL, GROUPS, choose, settings_of
-from augment.comparison.runs import RESULTS, Plan, collect, run_all
+from augment.comparison.runs import RESULTS, Plan, check_clips, check_earlier, collect, run_all
 from augment.comparison.table import write_table
 from ctrlgenaug import datasets, steps
 from ctrlgenaug.datasets import DatasetSpec
@@ -71,7 +72,9 @@ def main() -> int:
     failed = []
     if not options.table_only:
         failed = _run(options, spec, output)
-    results = collect(output)
+    results = collect(output, may_be_empty=bool(failed))
+    if not results:
+        raise UserError(f"no run could be finished. {failed[0]}")
     write_jsonl(output / RESULTS, results)
     rows = write_table(output, results)
     print((output / "table.md").read_text(encoding="utf-8"))
@@ -107,18 +110,46 @@ def _run(options: argparse.Namespace, spec: DatasetSpec, output: Path) -> list[s
             for arm in choose(["synthetic", "transfer"])
             if arm.name == BASELINE or (arm.paradigm in paradigms and arm.level in folders)
         ]
-    try:
-        seeds = [int(word) for word in options.seeds.split()]
-    except ValueError:
-        raise UserError(f"--seeds {options.seeds!r} are no numbers", 'Give e.g. "0 1 2"') from None
+    seeds = _seeds(options.seeds)
     base = arguments.run_settings(options)
+    if BEST_RIVAL in (arm.name for arm in arms) and not base.validation_fraction:
+        problem = f"{BEST_RIVAL} takes the rival that is best on validation clips, and there are none"
+        raise UserError(problem, "Leave --validation_fraction 0 out, or the arm")
     for arm in arms:  # an arm that makes no sense is found before hours of training
         if arm.name != BEST_RIVAL:
             settings_of(arm, base, "any", 0, {level: clips[0] for level, clips in folders.items()})
-    plan = Plan(
-        spec, spec.home_in(options.data_root), base, options.classifiers.split(), seeds, arms, folders, output
-    )
+    classifiers = _classifiers(options.classifiers)
+    plan = Plan(spec, spec.home_in(options.data_root), base, classifiers, seeds, arms, folders, output)
+    check_clips(plan)
+    check_earlier(plan)
     return run_all(plan, arguments.running(options))
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(word) for word in text.split()]
+    except ValueError:
+        raise UserError(f"--seeds {text!r} are no numbers", 'Give e.g. "0 1 2"') from None
+    if not seeds:
+        raise UserError("--seeds names none", 'Give e.g. "0 1 2"')
+    for seed in seeds:
+        check_range("seeds", seed, 0, LARGEST_SEED)
+    return list(dict.fromkeys(seeds))
+
+
+def _classifiers(text: str) -> list[str]:
+    names = list(dict.fromkeys(text.split()))
+    for name in names:
+        if name not in known() and not (name.endswith(".py") and Path(name).is_file()):
+            raise UserError(
+                f"{name!r} is not a known classifier", f"Known: {', '.join(known())}, or a config .py"
+            )
+    folders = [Path(name).stem if name.endswith(".py") else name for name in names]
+    if not names or len(set(folders)) < len(names):
+        raise UserError(
+            f"--classifiers {text!r} names none, or two alike", "Give e.g. i3d, or rename a config"
+        )
+    return names
 
 
 if __name__ == "__main__":

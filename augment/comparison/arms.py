@@ -145,3 +145,29 @@ def settings_of(
         patients=patients,
         fit=dataclasses.replace(base.fit, **fit),
     )
+
+
+RIVAL_FIELDS = frozenset(name for arm in ARMS if arm.group == "rival" for name in arm.fit)
+
+
+def in_common(arm: Arm, data_name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a run's settings that all runs of a classifier share: neither its seed nor its arm decides them.
+
+    Args:
+        arm: the run's.
+        data_name: its data set.
+        settings: `RunSettings` as a dictionary.
+    """
+    decided = {"seed", *(RIVAL_FIELDS if arm.name == BEST_RIVAL else arm.fit)}
+    fit = {f"fit.{name}": value for name, value in settings["fit"].items() if name not in decided}
+    by_arm = {"fit", "classifier", "paradigm", "synthetic_dirs"} | ({"patients"} if arm.times != 1 else set())
+    return {"data_name": data_name, **fit} | {k: v for k, v in settings.items() if k not in by_arm}
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """What differs between two runs' settings `in_common`, in words; what only one of them knows is left out."""
+    return "; ".join(
+        f"{name}: {value} and {other[name]}"
+        for name, value in one.items()
+        if name in other and other[name] != value
+    )

@@ -30,11 +30,15 @@ def make_home(spec: DatasetSpec, home: Path, numbers: Mapping[str, int], out: Pa
         train patients kept, by class.
 
     Raises:
-        UserError: an unknown class, or fewer patients than wanted.
+        UserError: an unknown class, fewer patients than wanted or none, or ``out`` holds files of its own.
     """
+    if out.resolve() == home.resolve():
+        raise UserError("is the larger data set itself", "Give another --out", out)
     train = _patients(spec, home, "train")
     for cls, number in numbers.items():
         spec.class_id(cls)
+        if number < 1:
+            raise UserError(f"{number} patients of {cls} are none", "Give at least 1")
         if len(train[cls]) < number:
             raise UserError(
                 f"{number} patients of {cls} are wanted, but there are {len(train[cls])}", "Lower it"
@@ -66,10 +70,18 @@ def _link(
         name = Path(row["file_name"]).stem
         if spec.patient(name if of_clips else spec.clip_name(*spec.parse_frame(name))) in patients:
             rows.append(row)
-            link = target / row["file_name"]
-            if not link.is_symlink():
-                link.symlink_to(os.path.relpath(source / row["file_name"], target))
+            _link_file(target / row["file_name"], os.path.relpath(source / row["file_name"], target))
     write_jsonl(spec.metadata_path(target, split), rows)
+
+
+def _link_file(link: Path, to: str) -> None:
+    if link.is_symlink():
+        if os.readlink(link) == to:
+            return
+        link.unlink()  # into another data set, of an earlier call
+    elif link.exists():
+        raise UserError("is a file where a link is to be", "Choose another --out, or remove it", link)
+    link.symlink_to(to)
 
 
 def main() -> None:

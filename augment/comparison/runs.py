@@ -16,10 +16,21 @@ from typing import Any
 
 import numpy as np
 
+from augment.classifiers.clip_items import keep_patients, real_items, synthetic_items
 from augment.classifiers.metrics import by_patient
 from augment.classifiers.settings import RunSettings
-from augment.classifiers.training_run import METRICS, train_and_test
-from augment.comparison.arms import BASELINE, BEST_RIVAL, BY_NAME, Arm, rare_class, settings_of
+from augment.classifiers.training_run import METRICS, SETTINGS, train_and_test
+from augment.comparison.arms import (
+    BASELINE,
+    BEST_RIVAL,
+    BY_NAME,
+    RIVAL_FIELDS,
+    Arm,
+    differences,
+    in_common,
+    rare_class,
+    settings_of,
+)
 from augment.comparison.class_agreement import read_agreement, write_agreement
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
@@ -36,7 +47,7 @@ class Plan:
         spec: the data set.
         home: its folder.
         base: settings that all arms share.
-        classifiers: names.
+        classifiers: names, or mmaction2 configs, whose runs are in the folder called as the file.
         seeds: of the trainings.
         arms: of `augment.comparison.arms`.
         folders: synthetic clips by filter level, of one generator or of several: the training of seed s takes those of
@@ -56,6 +67,39 @@ class Plan:
     def clips_for(self, seed: int) -> dict[str, Path]:
         """The synthetic clips of the training of ``seed``, by filter level."""
         return {level: folders[seed % len(folders)] for level, folders in self.folders.items()}
+
+    def folder(self, classifier: str) -> Path:
+        """Where the runs of a classifier go."""
+        return self.output / (Path(classifier).stem if classifier.endswith(".py") else classifier)
+
+
+def check_clips(plan: Plan) -> None:
+    """Looks for the clips of all arms, so that what is missing is found before hours of training.
+
+    Raises:
+        UserError: real clips, a class, patients or a folder of synthetic clips that is not there or not to be used.
+    """
+    real, test = (real_items(plan.spec, plan.home, split) for split in ("train", "test"))
+    keep_patients(real, {plan.spec.class_id(cls): number for cls, number in plan.base.patients.items()})
+    for folder in dict.fromkeys(folder for folders in plan.folders.values() for folder in folders):
+        synthetic_items([folder], plan.spec, test)
+
+
+def check_earlier(plan: Plan) -> None:
+    """Compares the runs that are there with what is to be run: one table holds one setting.
+
+    Raises:
+        UserError: the output has runs of another setting, or damaged ones.
+    """
+    now = in_common(BY_NAME[BASELINE], plan.spec.data_name, dataclasses.asdict(plan.base))
+    names = {plan.folder(classifier).name for classifier in plan.classifiers}
+    for row in collect(plan.output, may_be_empty=True):
+        if row["classifier"] in names and (found := differences(row["in_common"], now)):
+            raise UserError(
+                f"holds runs of another setting ({row['arm']}, seed {row['seed']}; there and now: {found})",
+                "Choose another --output, or delete those runs",
+                plan.output,
+            )
 
 
 def run_all(plan: Plan, running: Mapping[str, Any]) -> list[str]:
@@ -84,11 +128,14 @@ def run_all(plan: Plan, running: Mapping[str, Any]) -> list[str]:
 
 def _run_one(plan: Plan, classifier: str, arm: Arm, seed: int, running: Mapping[str, Any]) -> None:
     print(f"== {classifier}, {arm.name}, seed {seed} ==", flush=True)
-    rival = best_rival(plan.output / classifier) if arm.name == BEST_RIVAL else None
+    rival = best_rival(plan.folder(classifier)) if arm.name == BEST_RIVAL else None
     if rival:
         print(f"best rival on validation clips: {rival.name}", flush=True)
     settings = settings_of(arm, plan.base, classifier, seed, plan.clips_for(seed), rival)
-    folder = plan.output / classifier / arm.name / f"seed_{seed}"
+    folder = plan.folder(classifier) / arm.name / f"seed_{seed}"
+    if rival and _had_another_rival(folder, settings):
+        print("another rival was the best one when it was trained: it is trained anew", flush=True)
+        running = {**running, "fresh": True}
     result = train_and_test(plan.spec, plan.home, settings, folder, **running)
     if result["skipped"]:
         print(
@@ -99,6 +146,14 @@ def _run_one(plan: Plan, classifier: str, arm: Arm, seed: int, running: Mapping[
     found = result["test"]["patient"]["balanced_accuracy"]
     there = "was finished already" if result.get("was_there") else "is done"
     print(f"{folder} {there}: balanced accuracy {100 * found:.1f} %", flush=True)
+
+
+def _had_another_rival(folder: Path, settings: RunSettings) -> bool:
+    """Whether a run of the best rival is there that was begun when, of fewer seeds, another one was the best."""
+    found = read_json(folder / SETTINGS) if (folder / SETTINGS).is_file() else {}
+    fit = found.get("fit") if isinstance(found, dict) else None
+    now = dataclasses.asdict(settings.fit)
+    return isinstance(fit, dict) and any(fit[name] != now[name] for name in RIVAL_FIELDS if name in fit)
 
 
 def best_rival(folder: Path) -> Arm | None:
@@ -117,32 +172,38 @@ def best_rival(folder: Path) -> Arm | None:
     return BY_NAME[max(means, key=lambda name: means[name])]
 
 
-def collect(folder: Path) -> list[dict[str, Any]]:
+def collect(folder: Path, *, may_be_empty: bool = False) -> list[dict[str, Any]]:
     """A row for each finished run in ``folder``: its settings, clips, and test patients with their probabilities.
 
     Raises:
-        UserError: no finished run, or a run whose files contradict each other.
+        UserError: no finished run, or a run whose files are not as it wrote them.
     """
     rows = []
     for path in sorted(folder.glob(f"*/*/seed_*/{METRICS}")):
         seed = path.parent.name.removeprefix("seed_")
         if seed.isdigit():
-            rows.append(_row(path.parent, read_json(path), int(seed)))
-    if not rows:
+            try:
+                rows.append(_row(path.parent, read_json(path), int(seed)))
+            except (KeyError, TypeError, ValueError, AttributeError, IndexError, FileNotFoundError):
+                raise UserError(
+                    "is not as the run wrote it", "Delete it and run the same command again", path.parent
+                ) from None
+    if not rows and not may_be_empty:
         raise UserError("holds no finished run", "Run reproduce.sh first", folder)
     return rows
 
 
 def _row(run: Path, metrics: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """See `collect`; damaged files raise nearly anything."""
     classes = list(metrics["test"]["patient"]["per_class"])
     with (run / "predictions.csv").open(encoding="utf-8", newline="") as handle:
         clips = list(csv.DictReader(handle))
-    try:
-        labels = np.array([classes.index(clip["class"]) for clip in clips])
-        probabilities = np.array([[float(clip[f"p_{cls}"]) for cls in classes] for clip in clips])
-        owners = [clip["patient"] for clip in clips]
-    except (KeyError, ValueError):
-        raise UserError("is not as the run wrote it", "Run it again with --fresh", run) from None
+    labels = np.array([classes.index(clip["class"]) for clip in clips])
+    probabilities = np.array([[float(clip[f"p_{cls}"]) for cls in classes] for clip in clips])
+    owners = [clip["patient"] for clip in clips]
+    tested = sum(metrics["clips"]["test"].values()) if "test" in metrics["clips"] else len(clips)
+    if not np.isfinite(probabilities).all() or not 0 < len(clips) == tested:
+        raise ValueError("other predictions than the run made")
     labels, probabilities, patients = by_patient(labels, probabilities, owners)
     settings = metrics["settings"]
     arm = run.parts[-2]
@@ -153,6 +214,7 @@ def _row(run: Path, metrics: Mapping[str, Any], seed: int) -> dict[str, Any]:
         "seed": seed,
         "patients": settings.get("patients", {}),
         "rare_class": rare_class(settings.get("patients", {})),
+        "in_common": in_common(BY_NAME[arm], metrics["data_name"], settings) if arm in BY_NAME else {},
         "classes": classes,
         "clips": metrics["clips"],
         "best_epoch": metrics["best_epoch"],

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from augment.comparison.arms import BASELINE, BY_NAME, GROUPS
+from augment.comparison.arms import BASELINE, BY_NAME, GROUPS, differences
 from augment.comparison.pictures import draw_gains
 from augment.comparison.statistics import (
     PRIMARY,
@@ -40,6 +40,9 @@ def summarise(results: Sequence[Mapping[str, Any]], resamples: int = RESAMPLES) 
         ``classifier``, ``arm``, ``title``, ``group``, ``seeds``, ``classes``, ``rare_class``, ``patients`` (test),
         ``levels`` and ``gains`` ({figure: {"value", "low", "high"}}), ``verdict`` (None without a baseline), ``worth``
         ([number, sign] in patients of the rare class; None without the arms of more real patients), ``agreement``.
+
+    Raises:
+        UserError: runs of several settings, or tested on other patients than others.
     """
     arms: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for result in results:
@@ -48,6 +51,7 @@ def summarise(results: Sequence[Mapping[str, Any]], resamples: int = RESAMPLES) 
     for classifier, name in sorted(arms, key=lambda key: (key[0], ORDER.get(key[1], len(ORDER)), key[1])):
         runs = arms[classifier, name]
         baseline = arms.get((classifier, BASELINE), []) if name != BASELINE else []
+        _refuse_other_runs([*baseline, *runs])
         levels, gains = levels_and_gains(
             _predictions(runs), _predictions(baseline) if baseline else None, resamples
         )
@@ -60,7 +64,8 @@ def summarise(results: Sequence[Mapping[str, Any]], resamples: int = RESAMPLES) 
                 "group": arm.group if arm else "synthetic",
                 "seeds": sorted(run["seed"] for run in runs),
                 "classes": runs[0]["classes"],
-                "rare_class": _rare(runs[0]),
+                # the comparison's: of several times its patients it may not be the rarest
+                "rare_class": _rare((baseline or runs)[0]),
                 "clips": runs[0]["clips"],
                 "patients": runs[0].get("patients", {}),
                 "changes": runs[0].get("changes", {}),
@@ -76,15 +81,26 @@ def summarise(results: Sequence[Mapping[str, Any]], resamples: int = RESAMPLES) 
     return rows
 
 
+def _refuse_other_runs(runs: Sequence[Mapping[str, Any]]) -> None:
+    """A `UserError` if one of ``runs`` cannot be compared with the first: another setting, or other test patients."""
+    first = runs[0]
+    for run in runs[1:]:
+        names = [f"{one['arm']}, seed {one['seed']}" for one in (first, run)]
+        if found := differences(first.get("in_common", {}), run.get("in_common", {})):
+            raise UserError(
+                f"{names[0]} and {names[1]} were run with other settings ({found})",
+                "Give each setting an --output of its own, or delete the runs of one",
+            )
+        if any(run["test"][key] != first["test"][key] for key in ("patients", "labels")):
+            raise UserError(
+                f"{names[1]} was tested on other patients than {names[0]}",
+                "Delete the folders of the older ones and run the same command again",
+            )
+
+
 def _predictions(runs: Sequence[Mapping[str, Any]]) -> Predictions:
     ordered = sorted(runs, key=lambda run: run["seed"])
     first = ordered[0]["test"]
-    for run in ordered:
-        if run["test"]["patients"] != first["patients"] or run["test"]["labels"] != first["labels"]:
-            raise UserError(
-                f"{run['arm']}, seed {run['seed']} was tested on other patients than seed {ordered[0]['seed']}",
-                "Run the older ones again with --fresh",
-            )
     return Predictions(
         tuple(run["seed"] for run in ordered),
         tuple(first["patients"]),

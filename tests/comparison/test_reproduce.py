@@ -115,6 +115,7 @@ def reproduce(monkeypatch, tmp_path, capsys):
 
     monkeypatch.setattr(runs, "train_and_test", train)
     monkeypatch.setattr(runs, "write_agreement", lambda *arguments: None)
+    monkeypatch.setattr(command, "check_clips", lambda plan: None)
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
@@ -173,6 +174,14 @@ def test_the_best_rival_comes_last_with_its_settings(reproduce):
         (("--arms", "real_x2"), "needs to know the rare class"),
         (("--paradigms", "baseline"), "no paradigm with synthetic clips"),
         (("--seeds", "one"), "are no numbers"),
+        (("--seeds", ""), "--seeds names none"),
+        (("--seeds", "0 -1"), "--seeds -1 is out of range"),
+        (("--classifiers", "i3d resnett"), "'resnett' is not a known classifier"),
+        (("--classifiers", "gone.py"), "'gone.py' is not a known classifier"),
+        (
+            ("--arms", f"focal {BEST_RIVAL}", "--filtered", "f", "--validation_fraction", "0"),
+            "best on validation clips, and there are none",
+        ),
         (("--seed", "3"), "--seed is not of this command. Use --seeds"),
         (("--paradigm", "joint"), "Use --paradigms"),
     ],
@@ -180,6 +189,49 @@ def test_the_best_rival_comes_last_with_its_settings(reproduce):
 def test_nonsense_is_found_before_the_first_training(reproduce, flags, said):
     with pytest.raises(UserError, match=said):
         reproduce("MosMed", *flags)
+
+
+@pytest.mark.parametrize("text", ["CT-1=6,CT-1=12", "CT-1=-3", "CT-0=30,CT-1=0"])
+def test_a_class_twice_or_without_patients_is_refused(reproduce, text, capsys):
+    with pytest.raises(SystemExit):
+        reproduce("MosMed", "--patients", text)
+    assert "names a class twice, or fewer than 1" in capsys.readouterr().err
+
+
+def test_the_runs_of_a_config_are_found_again(reproduce, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/small.py").write_text("")
+    calls, said, code = reproduce("MosMed", "--classifiers", f"{tmp_path}/mine/small.py", "--seeds", "0")
+    assert code == 0 and "table of 1 runs in 1 arms" in said
+    assert calls[0][2].classifier == f"{tmp_path}/mine/small.py"
+    assert calls[0][3] == "reproduce_MosMed/small/baseline/seed_0"
+
+
+def test_one_output_holds_one_setting(reproduce):
+    reproduce("MosMed", "--seeds", "0", "--arms", "focal", "--steps", "9", "--patients", "CT-1=2")
+    for flags, named in (
+        (("--steps", "5", "--patients", "CT-1=2"), "fit.steps: 9 and 5"),
+        (("--steps", "9", "--patients", "CT-1=3"), "patients: {'CT-1': 2} and {'CT-1': 3}"),
+        (("--steps", "9", "--patients", "CT-1=2", "--lr", "0.1"), "lr: None and 0.1"),
+    ):
+        with pytest.raises(UserError, match=re.escape(named)):
+            reproduce("MosMed", "--seeds", "1", "--arms", "focal ceiling", *flags)
+    with pytest.raises(UserError, match="data_name: MosMed and MRNet"):
+        reproduce("MRNet", "--seeds", "1", "--output", "reproduce_MosMed")
+    flags = ("--steps", "9", "--patients", "CT-1=2", "--filtered", "f")
+    calls, _, code = reproduce("MosMed", "--seeds", "1", "--arms", f"rival ceiling {BEST_RIVAL}", *flags)
+    assert code == 0 and len(calls) == 12
+
+
+def test_where_no_run_can_be_finished_the_reason_is_told(reproduce, monkeypatch):
+    def fails(*arguments, **running):
+        raise UserError("is broken", "Mend it")
+
+    monkeypatch.setattr(runs, "train_and_test", fails)
+    with pytest.raises(
+        UserError, match="no run could be finished. i3d, baseline, seed 0: is broken. Mend it"
+    ):
+        reproduce("MosMed", "--seeds", "0")
 
 
 def test_an_arm_that_fails_does_not_end_the_series(reproduce, monkeypatch, capsys):
@@ -242,6 +294,46 @@ def test_other_test_patients_are_refused():
         summarise(rows, 10)
 
 
+def test_arms_of_other_test_patients_or_settings_are_not_compared():
+    rows = [result("baseline", 0, (4, 4, 4)), result("joint", 0, (4, 4, 4))]
+    rows[1]["test"]["patients"][0] = "somebody else"
+    with pytest.raises(UserError, match="joint, seed 0 was tested on other patients than baseline, seed 0"):
+        summarise(rows, 10)
+    rows = [result("baseline", 0, (4, 4, 4)), result("joint", 0, (4, 4, 4))]
+    rows[0]["in_common"], rows[1]["in_common"] = {"fit.steps": 9}, {"fit.steps": 5, "of_later": 1}
+    with pytest.raises(UserError, match=r"other settings \(fit.steps: 9 and 5\)"):
+        summarise(rows, 10)
+
+
+def test_the_rare_class_is_the_comparisons_even_where_its_patients_are_several_times_more():
+    many = result("real_x4", 0, (4, 4, 4), rare=48)
+    many |= {"patients": {"CT-0": 30, "CT-1": 48, "CT-234": 30}, "rare_class": "CT-0"}
+    rows = summarise([result("baseline", 0, (4, 4, 4), rare=12), many], 10)
+    assert [row["rare_class"] for row in rows] == ["CT-1", "CT-1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("predictions.csv", None),
+        ("predictions.csv", ""),
+        (
+            "predictions.csv",
+            "file_name,patient,class,predicted,p_CT-0,p_CT-1,p_CT-234\nc,p,CT-0,CT-0,nan,nan,nan\n",
+        ),
+        ("predictions.csv", "file_name,patient,class,predicted,p_CT-0,p_CT-1\nc,p,CT-0,CT-0,0.5,0.5\n"),
+        ("metrics.json", "{}"),
+        ("metrics.json", "[]"),
+    ],
+)
+def test_a_damaged_run_is_named(reproduce, tmp_path, name, content):
+    reproduce("MosMed", "--seeds", "0")
+    path = tmp_path / "reproduce_MosMed/i3d/baseline/seed_0" / name
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(UserError, match=r"seed_0: is not as the run wrote it. Delete it"):
+        reproduce("MosMed", "--table_only")
+
+
 def test_class_agreement_is_shown():
     found = {"semantic": {"CT-1": {"count": 10, "found": 7, "diversity": 0.5, "real_diversity": 2.0}}}
     rows = summarise([result("baseline", 0, (4, 4, 4), agreement=found)], 10)
@@ -278,6 +370,19 @@ def test_a_home_of_fewer_patients(tmp_path):
         assert SPEC.metadata_path(out / folder, "test").read_text().count("\n") == 6  # one patient a class
     with pytest.raises(UserError, match="9 patients of CT-0 are wanted, but there are 4"):
         make_few(SPEC, home, {"CT-0": 9}, out)
+    with pytest.raises(UserError, match="-1 patients of CT-0 are none"):
+        make_few(SPEC, home, {"CT-0": -1}, out)
+    with pytest.raises(UserError, match="is the larger data set itself"):
+        make_few(SPEC, home, {"CT-0": 2}, home)
+    # another larger data set: its files, not those of before
+    other = shutil.copytree(home, tmp_path / "other" / SPEC.home)
+    make_few(SPEC, other, {"CT-1": 2}, out)
+    links = [path for path in out.rglob("*") if path.is_symlink()]
+    assert len(links) == 52 and all(path.resolve().is_relative_to(other.resolve()) for path in links)
+    links[0].unlink()
+    links[0].write_bytes(b"a file of its own")
+    with pytest.raises(UserError, match="is a file where a link is to be"):
+        make_few(SPEC, home, {"CT-1": 2}, out)
 
 
 def test_arms_are_trained_tested_and_asked_about_synthetic_clips(root, tmp_path, monkeypatch, capsys):
@@ -333,6 +438,55 @@ def test_other_clips_under_the_same_path_are_not_taken_for_those_of_before(
     argv.remove("--filtered")
     argv[argv.index("joint_filtered")] = "oversampled"
     assert found() == (0, {})  # levels that are not part of the comparison any more
+
+
+def test_the_best_rivals_arm_is_trained_anew_when_another_becomes_the_best(
+    root, tmp_path, monkeypatch, capsys
+):
+    """As more seeds of the rivals may make another one the best."""
+    monkeypatch.chdir(root)
+    flags = "--classifiers tiny --seeds 0 --filtered synthetic --input_size 32 --steps 2 --arms focal+mixup+"
+    flags += BEST_RIVAL
+    argv = ["reproduce", "MosMed", *(word.replace("+", " ") for word in flags.split()), "--device", "cpu"]
+    runs_in = tmp_path / "out/tiny"
+
+    def best():
+        monkeypatch.setattr(sys, "argv", [*argv, "--output", str(tmp_path / "out")])
+        assert command.main() == 0
+        fit = json.loads((runs_in / BEST_RIVAL / "seed_0/settings.json").read_text())["fit"]
+        rows = {row["arm"]: row for row in json.loads((tmp_path / "out/table.json").read_text())}
+        assert rows[BEST_RIVAL]["changes"] == (
+            {"focal_gamma": 2.0} if fit["focal_gamma"] else {"mixing": "mixup"}
+        )
+        return next(iter(rows[BEST_RIVAL]["changes"])), "trained anew" in capsys.readouterr().out
+
+    first, anew = best()
+    assert not anew
+    other, better = ("mixup", "mixing") if first == "focal_gamma" else ("focal", "focal_gamma")
+    path = runs_in / other / "seed_0/metrics.json"
+    found = json.loads(path.read_text())
+    found["validation"]["patient"] |= {"balanced_accuracy": 2.0}
+    path.write_text(json.dumps(found))
+    assert best() == (better, True)
+    assert best() == (better, False)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ("--patients CT-9=3", "'CT-9' is not a class of MosMed"),
+        ("--patients CT-1=99", "99 patients of class 1 are wanted, but there are 6"),
+        ("--arms joint --synthetic nowhere", "nowhere: is not a folder"),
+        ("--arms joint --synthetic MosMedData", "holds no synthetic clip of MosMed"),
+    ],
+)
+def test_what_is_missing_is_found_before_the_first_training(root, tmp_path, monkeypatch, flags, said):
+    monkeypatch.chdir(root)
+    argv = ["reproduce", "MosMed", *flags.split(), "--classifiers", "tiny", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", argv)
+    with pytest.raises(UserError, match=said):
+        command.main()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
