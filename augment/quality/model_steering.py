@@ -16,7 +16,7 @@ from cond2img.latent_codec import LatentCodec
 from cond2img.models import UNet2DMultiConditionModel, load_vae
 from cond2img.models.text import load_text
 from cond2img.pipelines.solvers import make_scheduler
-from cond2img.training.steering import TIMESTEPS, SteeringRow, collect_samples, measure_steering, predictor
+from cond2img.training.steering import TIMESTEPS, SteeringRow, collect_samples, conditioned, measure_steering
 from cond2video.config import SequenceConfig
 from cond2video.data import LabelledClipData
 from cond2video.model_folder import find_model_folder, trained_with_text
@@ -94,7 +94,7 @@ def measure_model(
     schedule = make_scheduler("ddim", NoiseSchedule.of_folder(companions, unet.config.prediction_type))
     return measure_steering(
         collect_samples(data, count, encode, device),
-        predictor(unet, embed),
+        conditioned(unet, embed),
         schedule,
         num_classes=len(spec.classes),
         timesteps=timesteps,

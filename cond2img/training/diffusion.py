@@ -233,10 +233,10 @@ class DiffusionStage(Stage):
 
         def measure(data: LabelledFrameData, timesteps: Sequence[int]) -> list[steering.SteeringRow]:
             samples = steering.collect_samples(data, count, encode, self.device)
-            predict = steering.predictor(self.model, embed)
+            under = steering.conditioned(self.model, embed)
             classes = len(data.spec.classes)
             return steering.measure_steering(
-                samples, predict, self.step_module.schedule, num_classes=classes, timesteps=timesteps
+                samples, under, self.step_module.schedule, num_classes=classes, timesteps=timesteps
             )
 
         test = measure(self.test_data, steering.TIMESTEPS)

@@ -30,8 +30,11 @@ FOLLOWED, PARTLY = 0.5, 0.95
 MEMORISED = 0.5  # error of training samples over that of test samples, below which the model knows its samples by heart
 STEERING_SETS_IN = 12_000  # samples, by which small models followed their prior; see docs/steering.md
 
-Predict = Callable[[Tensor, Tensor, ClipConditionsBatch], Tensor]
-"""(noisy latents (B, F, 4, h, w), timesteps (B,), conditions) -> the model's output in the latents' shape."""
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""(noisy latents (B, F, 4, h, w), timesteps (B,)) -> the model's output in the latents' shape."""
+
+Conditioned = Callable[[ClipConditionsBatch, int], Predict]
+"""(conditions of B samples, frames F) -> the model under them; what does not depend on the noise is encoded once."""
 
 
 @dataclass(frozen=True)
@@ -118,25 +121,29 @@ def collect_samples(
     return SteeringSamples(latents, conditions, [data.case(index) for index in indices])
 
 
-def predictor(model: Any, embed: Callable[[Sequence[str]], Tensor]) -> Predict:
-    """The prediction of an image or sequence UNet.
+def conditioned(model: Any, embed: Callable[[Sequence[str]], Tensor]) -> Conditioned:
+    """An image or sequence UNet under conditions.
 
     Args:
         model: a `UNet2DMultiConditionModel` or `UNet3DMultiConditionModel`.
         embed: B texts -> (B, 77, D), on the model's device.
     """
 
-    def predict(noisy: Tensor, timesteps: Tensor, conditions: ClipConditionsBatch) -> Tensor:
-        encoded = model.condition(embed(conditions.text), conditions, frames=noisy.shape[1], precompute=False)
-        output = model(noisy.flatten(0, 1), timesteps, conditions=encoded).sample  # (B*F, 4, h, w)
-        return output.unflatten(0, noisy.shape[:2])
+    def under(conditions: ClipConditionsBatch, frames: int) -> Predict:
+        encoded = model.condition(embed(conditions.text), conditions, frames=frames)
 
-    return predict
+        def predict(noisy: Tensor, timesteps: Tensor) -> Tensor:
+            output = model(noisy.flatten(0, 1), timesteps, conditions=encoded).sample  # (B*F, 4, h, w)
+            return output.unflatten(0, noisy.shape[:2])
+
+        return predict
+
+    return under
 
 
 def measure_steering(
     samples: SteeringSamples,
-    predict: Predict,
+    under: Conditioned,
     schedule: Any,
     *,
     num_classes: int,
@@ -148,7 +155,7 @@ def measure_steering(
 
     Args:
         samples: on the model's device.
-        predict: the model; see `Predict`.
+        under: the model; see `Conditioned`.
         schedule: a diffusers scheduler with ``alphas_cumprod`` and the model's ``prediction_type``.
         num_classes: class ids run from 0 to this.
         timesteps: noise levels.
@@ -160,20 +167,17 @@ def measure_steering(
     """
     rng = torch.Generator().manual_seed(seed)
     noise = torch.randn(samples.latents.shape, generator=rng).to(samples.latents)
-    variants = list(_variants(samples, num_classes))
+    errors = {
+        (condition, kind): _errors(samples.latents, noise, timesteps, conditions, under, schedule, batch_size)
+        for condition, kind, conditions in _variants(samples, num_classes)
+    }
     rows = []
     for timestep in timesteps:
-        error = {
-            (condition, kind): _error(
-                samples.latents, noise, timestep, conditions, predict, schedule, batch_size
-            )
-            for condition, kind, conditions in variants
-        }
-        own = error["", "own"]
-        for condition in dict.fromkeys(name for name, _, _ in variants if name):
-            others = [value for (name, kind), value in error.items() if name == condition and kind != "none"]
-            none = error.get((condition, "none"))
-            rows.append(SteeringRow(timestep, condition, own, sum(others) / len(others), none))
+        own = errors["", "own"][timestep]
+        for condition in dict.fromkeys(name for name, _ in errors if name):
+            kinds = {kind: error[timestep] for (name, kind), error in errors.items() if name == condition}
+            none = kinds.pop("none", None)
+            rows.append(SteeringRow(timestep, condition, own, sum(kinds.values()) / len(kinds), none))
     return rows
 
 
@@ -212,27 +216,29 @@ def clean_latents(noisy: Tensor, output: Tensor, alpha_bar: float, prediction_ty
     return (noisy - spread * output) / signal
 
 
-def _error(
+def _errors(
     latents: Tensor,
     noise: Tensor,
-    timestep: int,
+    timesteps: Sequence[int],
     conditions: ClipConditionsBatch,
-    predict: Predict,
+    under: Conditioned,
     schedule: Any,
     batch_size: int,
-) -> float:
-    """Mean square of the difference between ``latents`` (N, F, 4, h, w) and what the model makes of them in noise."""
-    alpha_bar = float(schedule.alphas_cumprod[timestep])
-    signal, spread = alpha_bar**0.5, (1 - alpha_bar) ** 0.5  # x_t = signal * x0 + spread * noise
-    summed = 0.0
+) -> dict[int, float]:
+    """By timestep, the mean square between ``latents`` (N, F, 4, h, w) and what the model makes of them in noise."""
+    summed = dict.fromkeys(timesteps, 0.0)
     for start in range(0, len(latents), batch_size):
         part = slice(start, start + batch_size)
-        noisy = signal * latents[part] + spread * noise[part]
-        steps = torch.full((len(noisy),), timestep, device=latents.device)
-        output = predict(noisy, steps, conditions.part(part)).float()
-        clean = clean_latents(noisy, output, alpha_bar, schedule.config.prediction_type)
-        summed += float((clean - latents[part]).square().mean()) * len(noisy)
-    return summed / len(latents)
+        predict = under(conditions.part(part), latents.shape[1])
+        for timestep in timesteps:
+            alpha_bar = float(schedule.alphas_cumprod[timestep])
+            # x_t = signal * x0 + spread * noise
+            noisy = alpha_bar**0.5 * latents[part] + (1 - alpha_bar) ** 0.5 * noise[part]
+            steps = torch.full((len(noisy),), timestep, device=latents.device)
+            output = predict(noisy, steps).float()
+            clean = clean_latents(noisy, output, alpha_bar, schedule.config.prediction_type)
+            summed[timestep] += float((clean - latents[part]).square().mean()) * len(noisy)
+    return {timestep: total / len(latents) for timestep, total in summed.items()}
 
 
 def as_table(rows: Sequence[SteeringRow], **first: Any) -> list[dict[str, Any]]:

@@ -32,16 +32,21 @@ def samples() -> SteeringSamples:
 def oracle(schedule: DDPMScheduler, believes_prior: bool):
     """A model that knows x0 from the prior, or takes the mean 0 for it, and answers with noise or velocity."""
 
-    def predict(noisy, timesteps, conditions):
-        alpha_bar = schedule.alphas_cumprod[timesteps].view(-1, 1, 1, 1, 1)
-        clean = conditions.prior[:, 0, 0, 0].view(-1, 1, 1, 1, 1) if believes_prior else torch.zeros(1)
-        clean = clean.expand_as(noisy)
-        noise = (noisy - alpha_bar.sqrt() * clean) / (1 - alpha_bar).sqrt()
-        if schedule.config.prediction_type == "epsilon":
-            return noise
-        return schedule.get_velocity(clean, noise, timesteps)
+    def under(conditions, frames):
+        known = conditions.prior[:, 0, 0, 0].view(-1, 1, 1, 1, 1) if believes_prior else torch.zeros(1)
 
-    return predict
+        def predict(noisy, timesteps):
+            assert noisy.shape[1] == frames
+            alpha_bar = schedule.alphas_cumprod[timesteps].view(-1, 1, 1, 1, 1)
+            clean = known.expand_as(noisy)
+            noise = (noisy - alpha_bar.sqrt() * clean) / (1 - alpha_bar).sqrt()
+            if schedule.config.prediction_type == "epsilon":
+                return noise
+            return schedule.get_velocity(clean, noise, timesteps)
+
+        return predict
+
+    return under
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
