@@ -68,7 +68,7 @@ if [ -n "$quick" ]; then
     samples=1 inference_steps=8 classifier_epochs=6
     vae=(max_train_steps=4) ldm=(max_train_steps=8) sequence=(max_train_steps=4 steering_samples=2)
 else
-    samples=6 inference_steps=12 classifier_epochs=150
+    samples=6 inference_steps=12 classifier_epochs=100
     vae=() ldm=() sequence=()
 fi
 # How clips are drawn, by measurement (docs/steering.md): guidance and class contrast at the noisier half of the steps. The
@@ -77,7 +77,7 @@ correlation=0
 moving=()
 [ "$name" != ACDC ] || moving=(--movement 4) correlation=0.5 # a patient who breathes between the slices
 sampling=(--scheduler unipc --num_inference_steps $inference_steps --timestep_spacing trailing --guidance_scale 5
-    --class_contrast 1 --guidance_interval 500 999 --noise_correlation $correlation)
+    --class_contrast 1 --guidance_interval 500 999 --noise_correlation $correlation --dtype bfloat16)
 model=sequence_model_$name
 synthetic=$model/cond_im_synthesis_mp4
 filtered=${name}_synthetic_filtered
