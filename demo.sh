@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The whole method on generated patients, each step by the script a user would call. CPU or GPU.
 #
-#   bash demo.sh                    ten to eleven minutes of 2 cores after installation
+#   bash demo.sh                    nine minutes of 2 cores after installation
 #   bash demo.sh --quick            the same chain with hardly any training, for a first look
 #   bash demo.sh --data_name TUSC   another data set's phantoms: MosMed (default), MRNet, ACDC or TUSC
 #   bash demo.sh --seed 1           other patients
