@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ from cond2video.config import SequenceConfig
 from cond2video.data import LabelledClipData
 from cond2video.model_folder import find_model_folder, trained_with_text
 from cond2video.models import UNet3DMultiConditionModel
+from ctrlgenaug.conditions.motion_extraction import require_followed
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.noise_schedule import NoiseSchedule
@@ -61,7 +64,8 @@ def measure_model(
     """Errors of the clean latents with own, another's and no condition, of real samples that a data set's folders hold.
 
     Raises:
-        UserError: a folder is not such a model's, has another number of classes, or a sample's files are missing.
+        UserError: a folder is not such a model's, has another number of classes, or a sample's files are missing; there
+            is nothing to compare; or the model's answers are no numbers.
     """
     unet, companions, vae_path = _find_and_load(choice, spec)
     unet = unet.eval().requires_grad_(False).to(device)
@@ -84,22 +88,40 @@ def measure_model(
         "data_root": data_root,
         "pretrained_model_path": str(companions),
         "output_dir": "",
-        "caption_column": "text" if spec.has_text and trained_with_text(companions) else None,
+        "caption_column": "text"
+        if spec.has_text and trained_with_text(choice.sequence or companions)
+        else None,
     }
     data = (
         LabelledClipData(SequenceConfig(**fields), split)
         if choice.sequence
         else LabelledFrameData(LDMConfig(**fields), split)
     )
+    if choice.sequence and unet.config.prior_follows_motion:
+        require_followed(data.home / spec.motion_dir)
     schedule = make_scheduler("ddim", NoiseSchedule.of_folder(companions, unet.config.prediction_type))
-    return measure_steering(
-        collect_samples(data, count, encode, device),
+    samples = collect_samples(data, count, encode, device)
+    rows = measure_steering(
+        samples,
         conditioned(unet, embed),
         schedule,
         num_classes=len(spec.classes),
         timesteps=timesteps,
         batch_size=batch_size,
     )
+    if not rows:
+        raise UserError(
+            f"the {split} samples are of one case and one class: there is no other's condition to compare with",
+            "Take more of them (--samples), or another --split",
+            data.folder,
+        )
+    if not all(math.isfinite(row.own) for row in rows):
+        raise UserError(
+            "gives answers that are no numbers", "Train it again, or take an earlier checkpoint", companions
+        )
+    if not samples.partners():
+        print("note: all samples are of one case, so only classes and texts are compared", file=sys.stderr)
+    return rows
 
 
 def _find_and_load(choice: ModelChoice, spec: DatasetSpec) -> tuple[UNet2DMultiConditionModel, Path, Path]:

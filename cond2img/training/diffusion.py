@@ -244,6 +244,7 @@ class DiffusionStage(Stage):
         for split, rows in (("test", test), ("train", train)):
             columns = {"step": step, "samples": samples_seen, "split": split}
             records.append_rows(STEERING, steering.as_table(rows, **columns))
-        records.log(f"step {step}: {steering.judge(test)}")
+        if test:
+            records.log(f"step {step}: {steering.judge(test)}")
         if advice := steering.hint(test, train, samples_seen):
             records.log(f"hint: {advice}")

@@ -45,7 +45,8 @@ class SteeringRow:
         timestep: 0 to 999.
         condition: ``image prior``, ``motion field``, ``text`` or ``class``.
         own: with everything of the sample's own.
-        another: with this condition of another sample of the same class; for ``class``, the mean over the others.
+        another: with this condition of another sample, of the same class where there is one; for ``class``, the mean
+            over the others.
         none: with this condition dropped; None for the class, which cannot be.
     """
 
@@ -86,22 +87,25 @@ class SteeringSamples:
     conditions: ClipConditionsBatch
     cases: Sequence[str]
 
-    def partners(self) -> list[int]:
-        """For each sample the next one of the same class and another case; of any class where there is none."""
-        classes = self.conditions.classes.tolist()
-        count = len(classes)
+    def partners(self, unlike: Sequence[str] | None = None) -> list[int]:
+        """For each sample the next one of the same class and another case; of any class where there is none.
 
-        def fits(first: int, second: int, same_class: bool) -> bool:
-            other_case = self.cases[first] != self.cases[second]
-            return other_case and (not same_class or classes[first] == classes[second])
+        Empty where all samples are of one case: nobody else's condition could stand in place of a sample's own.
 
-        found = []
-        for index in range(count):
-            turn = [(index + step) % count for step in range(1, count)]
-            strict = (other for other in turn if fits(index, other, True))
-            loose = (other for other in turn if fits(index, other, False))
-            found.append(next(strict, next(loose, index)))
-        return found
+        Args:
+            unlike: what a partner must differ in, a value a sample; None: in its case. A text may be that of many
+                patients, above all of one class: with the same text in place of the own one, nothing would differ.
+        """
+        classes, values = self.conditions.classes.tolist(), self.cases if unlike is None else unlike
+        if len(set(values)) < 2:
+            return []
+
+        def partner(index: int) -> int:
+            turn = [(index + step) % len(classes) for step in range(1, len(classes))]
+            others = [other for other in turn if values[other] != values[index]]
+            return next((other for other in others if classes[other] == classes[index]), others[0])
+
+        return [partner(index) for index in range(len(classes))]
 
 
 def collect_samples(
@@ -185,7 +189,7 @@ def _variants(samples: SteeringSamples, num_classes: int) -> Iterator[tuple[str,
     """(condition, what stands in its place, all conditions) for everything that is compared."""
     own, partners = samples.conditions, samples.partners()
     yield "", "own", own
-    if len(partners) > 1:
+    if partners:
         if own.prior is not None:
             yield "image prior", "another", replace(own, prior=own.prior[partners])
             yield "image prior", "none", own.without(["image_prior"])
@@ -193,9 +197,9 @@ def _variants(samples: SteeringSamples, num_classes: int) -> Iterator[tuple[str,
             moved = replace(own, motion=own.motion[partners], trajectories=own.trajectories[partners])
             yield "motion field", "another", moved
             yield "motion field", "none", own.without(["motion_field"])
-        if len(set(own.text)) > 1:
-            yield "text", "another", replace(own, text=tuple(own.text[partner] for partner in partners))
-            yield "text", "none", own.without(["text"])
+    if differing := samples.partners(own.text):
+        yield "text", "another", replace(own, text=tuple(own.text[partner] for partner in differing))
+        yield "text", "none", own.without(["text"])
     for step in range(1, num_classes):
         yield "class", f"moved on by {step}", replace(own, class_id=(own.classes + step) % num_classes)
 

@@ -87,6 +87,44 @@ def test_partners_are_of_the_same_class_and_another_patient(samples):
     assert all(cases[index] != cases[partner] for index, partner in enumerate(partners))
 
 
+def test_nobody_elses_condition_is_looked_for_where_there_is_nobody_else(samples):
+    """Clips of one patient: with his own condition in place of his own, every model would seem to ignore it."""
+    alone = replace(samples, cases=["a"] * COUNT)
+    assert alone.partners() == []
+    schedule = DDPMScheduler(beta_schedule="scaled_linear")
+    same_text = replace(alone, conditions=replace(samples.conditions, text=("alike",) * COUNT))
+    rows = measure_steering(same_text, oracle(schedule, True), schedule, num_classes=2, timesteps=(850,))
+    assert [row.condition for row in rows] == ["class"]
+    assert measure_steering(same_text, oracle(schedule, True), schedule, num_classes=1) == []
+
+
+def test_another_text_is_another_one(samples):
+    """Texts that go with the class: a partner of the same class has the same one, and would tell nothing."""
+    text = tuple("solid" if index % 2 else "cystic" for index in range(COUNT))  # as the classes
+    by_class = replace(samples, conditions=replace(samples.conditions, text=text))
+    schedule = DDPMScheduler(beta_schedule="scaled_linear")
+    told = {"solid": 1.0, "cystic": -1.0}
+
+    def under(conditions, frames):  # goes by the text alone
+        clean = torch.tensor([told.get(text, 0.0) for text in conditions.text]).view(-1, 1, 1, 1, 1)
+
+        def predict(noisy, timesteps):
+            alpha_bar = schedule.alphas_cumprod[timesteps].view(-1, 1, 1, 1, 1)
+            return (noisy - alpha_bar.sqrt() * clean) / (1 - alpha_bar).sqrt()
+
+        return predict
+
+    by_class = replace(
+        by_class,
+        latents=torch.tensor([told[t] for t in text]).view(-1, 1, 1, 1, 1).expand(samples.latents.shape),
+    )
+    rows = measure_steering(by_class, under, schedule, num_classes=1, timesteps=(850,))
+    found = next(row for row in rows if row.condition == "text")
+    assert found.verdict == "followed" and found.another == pytest.approx(4, rel=1e-3)
+    mixed = by_class.partners(("x", "x", "x", "y", "y", "y"))  # classes 0, 1, 0, 1, 0, 1
+    assert mixed == [4, 3, 4, 1, 0, 1]
+
+
 def test_what_a_sample_lacks_is_not_measured(samples):
     schedule = DDPMScheduler(beta_schedule="scaled_linear")
     image = replace(samples.conditions, motion=None, trajectories=None, text=("",) * COUNT)
