@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ctrlgenaug.conditions.clip import ClipConditionsBatch
 
 CONTRASTS = ("mean", "nearest")
+LAST_TIMESTEP = 999  # of the noise schedule that all models of the method have
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,12 @@ class Guidance:
             raise UserError(
                 f"guidance interval {low:g} {high:g} is no interval", "Give the lower end first, e.g. 200 800"
             )
+        if self.interval is not None and self.interval[0] > LAST_TIMESTEP:
+            raise UserError(
+                f"guidance interval {self.interval[0]:g} {self.interval[1]:g} begins after the last timestep, "
+                f"{LAST_TIMESTEP}, so there would be no guidance",
+                "Give e.g. 200 800, or --guidance_scale 1",
+            )
 
     @property
     def is_free(self) -> bool:
@@ -81,6 +88,14 @@ class Guidance:
         if not self.is_free and not self.class_contrast:
             return False
         return self.interval is None or self.interval[0] <= timestep <= self.interval[1]
+
+    def require_classes(self, classes: int | None) -> None:
+        """A `UserError` if there is to be contrast with other classes, and of ``classes`` there are no others."""
+        if self.class_contrast and (classes is None or classes < 2):
+            raise UserError(
+                f"class contrast needs other classes, the model has {classes or 'none'}",
+                "Leave --class_contrast out",
+            )
 
     def branches(
         self, conditions: ClipConditionsBatch, classes: int | None
@@ -95,12 +110,8 @@ class Guidance:
             UserError: contrast with the other classes, of which the model has none.
         """
         others: list[ClipConditionsBatch] = []
-        if self.class_contrast:
-            if classes is None or classes < 2:
-                raise UserError(
-                    f"class contrast needs other classes, the model has {classes or 'none'}",
-                    "Leave --class_contrast out",
-                )
+        self.require_classes(classes)
+        if self.class_contrast and classes:
             # moved on by 1, 2, ... each sample meets every class but its own
             moved = [(conditions.classes + by) % classes for by in range(1, classes)]
             others = [replace(conditions, class_id=class_id) for class_id in moved]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ctrlgenaug.errors import UserError, in_one_line
 from ctrlgenaug.folders import fingerprint_folder
+from ctrlgenaug.noise_schedule import NoiseSchedule
 from ctrlgenaug.plain_data import read_json
 from ctrlgenaug.vae_folders import find_vae
 
@@ -34,6 +36,20 @@ class ModelFolder:
         """What tells this model from any other: a digest of each part's weights and config."""
         parts = {"unet": self.unet, "vae": self.vae, "text_encoder": self.text_encoder}
         return {name: fingerprint_folder(path) for name, path in parts.items() if path is not None}
+
+    def schedule_settings(self) -> dict[str, Any]:
+        """What the scheduler's config says of this model, as far as `fingerprints` does not tell it.
+
+        None where it says what is published, or nothing.
+
+        Raises:
+            UserError: see `NoiseSchedule.of_folder`.
+        """
+        config = read_json(self.unet / CONFIG)
+        told = config.get("prediction_type") if isinstance(config, dict) else None
+        schedule = NoiseSchedule.of_folder(self.companions, told)
+        kind = None if told or schedule.prediction_type == "epsilon" else schedule.prediction_type
+        return {"prediction_type": kind, "rescale_betas_zero_snr": schedule.rescale_betas_zero_snr or None}
 
     def weight_bytes(self) -> int:
         """Size of all weights on disk."""

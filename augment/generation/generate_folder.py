@@ -97,8 +97,10 @@ def generate_folder(
         shard: (index from 1, count) of the part to make.
 
     Raises:
-        UserError: see `augment.generation.fill_folder.fill_folder` and `cond2video.model_folder.find_model_folder`.
+        UserError: see `augment.generation.fill_folder.fill_folder` and `cond2video.model_folder.find_model_folder`;
+            contrast with other classes, of which there are none.
     """
+    request.sampling.guidance.require_classes(len(spec.classes))
     model = find_model_folder(request.model_path, spec.data_name, request.vae_path, request.image_model_path)
     conditions = _with_text(request, spec)
     if request.prompt is not None:
@@ -110,6 +112,7 @@ def generate_folder(
         "split": request.split,
         "conditions": conditions,
         "model": model.fingerprints(),
+        **model.schedule_settings(),
         **request.sampling.settings(),
         "num_frames": request.num_frames or spec.required_clip_num,
         "lossless": request.lossless,

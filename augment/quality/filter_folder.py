@@ -151,7 +151,8 @@ def save(
 ) -> None:
     """Makes ``target`` hold exactly the kept samples of ``folder``, with record, plot and examples.
 
-    What an earlier run put there and this one drops is removed; files that are not this filter's are left alone.
+    What an earlier run put there and this one drops, or does not find in ``folder`` any more, is removed; files that
+    are not this filter's are left alone.
 
     Raises:
         UserError: ``target`` is ``folder`` itself, or another run is writing there.
@@ -166,9 +167,10 @@ def save(
             name = verdict.sample.file_name
             if name in kept:
                 _put(folder / name, target / name, link=settings.link)
-            elif name in earlier:
-                (target / name).unlink(missing_ok=True)
-        others = sorted({path.name for path in target.glob("*.mp4")} - kept)
+        there = {path.name for path in target.glob("*.mp4")}
+        for name in there & earlier - kept:  # dropped now, or gone from ``folder``
+            (target / name).unlink()
+        others = sorted(there - earlier - kept)
         if others:
             result.warnings.append(f"{target} holds {len(others)} clips from elsewhere, such as {others[0]}")
         draw_thresholds(target / PLOT, result)

@@ -332,6 +332,10 @@ def _copies(evidence: Evidence) -> list[str]:
     paths = [item.path for item in evidence.real]
     real_store = evidence.store.for_folder(paths[0].parent)
     real_good, real = _described(evidence, paths, real_store, "training clips")
+    if not real_good:
+        raise UserError("not one training clip can be read", "Run check_data.py on --real", paths[0].parent)
+    unread = len(paths) - len(real_good)
+    warnings = [f"{unread} training clips cannot be read: copies of them are not found"] if unread else []
     judged = evidence.standing
     good, made = _described(evidence, [evidence.path(v) for v in judged], evidence.store, "copies")
     for index, verdict in enumerate(judged):
@@ -341,15 +345,15 @@ def _copies(evidence: Evidence) -> list[str]:
     nearest = {}
     for space, distances in (("pixel", similarity.pixel_distances), ("latent", similarity.cosine_distances)):
         if not judged:
-            return []
+            return warnings
         among = distances(real[space], real[space])
         quantile = evidence.settings.copy_quantile
         found = similarity.nearest_real(distances(made[space], real[space]), among, patients, quantile)
         if found is None:
-            return ["fewer than two training patients: the copies level kept everything"]
+            return [*warnings, "fewer than two training patients: the copies level kept everything"]
         nearest[space] = found
     noise_filter.copies_level(judged, nearest, [paths[index].name for index in real_good])
-    return []
+    return warnings
 
 
 class _Descriptions:

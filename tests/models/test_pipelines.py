@@ -217,7 +217,7 @@ def test_class_contrast_needs_classes(vae):
         *({"class_contrast": number} for number in (float("nan"), -2)),
         {"class_contrast": 1, "contrast_with": "furthest"},
         {"contrast_with": "nearest"},  # of weight 0
-        *({"interval": interval} for interval in ((800, 200), (-1, 5))),
+        *({"interval": interval} for interval in ((800, 200), (-1, 5), (1000, 1500))),
     ],
 )
 def test_guidance_that_is_none(wrong):

@@ -98,6 +98,11 @@ def test_another_run_into_the_same_folder_leaves_exactly_its_own(folder, vae, tm
     filter_folder.save(folder, target, fewer, FilterSettings(), {})
     assert {path.name for path in target.glob("*.mp4")} == {*fewer.kept, "mine.mp4"}
     assert any("from elsewhere, such as mine.mp4" in warning for warning in fewer.warnings)
+    (folder / fewer.kept[0]).unlink()  # generated anew, with other conditions
+    gone = decide(folder, vae, None, levels=("between",))
+    filter_folder.save(folder, target, gone, FilterSettings(), {})
+    assert {path.name for path in target.glob("*.mp4")} == {*gone.kept, "mine.mp4"}
+    assert fewer.kept[0] not in gone.kept
 
 
 def test_hard_links(folder, vae, tmp_path):  # noqa: F811
@@ -193,6 +198,14 @@ def test_copies_of_training_clips_are_dropped_and_named(folder, sure, real):
         filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings)
     one_patient = filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings, real=real[:1])
     assert len(one_patient.kept) == 8 and "fewer than two training patients" in one_patient.warnings[0]
+    real[4].path.write_bytes(b"torn")
+    fewer = filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings, real=real)
+    assert [verdict.reason for verdict in fewer.verdicts] == [None, "copy", *[None] * 6]
+    assert "1 training clips cannot be read: copies of them are not found" in fewer.warnings
+    for item in real:
+        item.path.write_bytes(b"torn")
+    with pytest.raises(UserError, match="not one training clip can be read"):
+        filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings, real=real)
 
 
 def test_the_tables_say_what_each_level_removed_and_why(folder, vae):  # noqa: F811
