@@ -12,17 +12,19 @@ import pytest
 STEPS = 16
 
 
-@pytest.mark.slow
-def test_quick_demo_runs_and_continues(tmp_path, repository):
+def quick_demo(folder: Path, repository: Path, *options: str) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "CTRLGENAUG_ENV": "active",
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
-    command = ["bash", str(repository / "demo.sh"), "--quick", "--out", "out"]
-    first = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200
-    )
+    command = ["bash", str(repository / "demo.sh"), "--quick", "--out", "out", *options]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
+
+
+@pytest.mark.slow
+def test_quick_demo_runs_and_continues(tmp_path, repository):
+    first = quick_demo(tmp_path, repository)
     assert first.returncode == 0, first.stderr[-3000:]
     out = tmp_path / "out"
     page = (out / "index.html").read_text()
@@ -36,12 +38,20 @@ def test_quick_demo_runs_and_continues(tmp_path, repository):
     assert len(clips) == 3
 
     next(iter(clips)).unlink()
-    again = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200
-    )
+    again = quick_demo(tmp_path, repository)
     assert again.returncode == 0, again.stderr[-3000:]
     assert "1 clips made, 2 were there already" in again.stdout
     assert {path: path.read_bytes() for path in out.glob("sequence_model_MosMed/*/*.mp4")} == clips
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("data_name", ["MRNet", "ACDC", "TUSC"])
+def test_quick_demo_of_the_other_data_sets(tmp_path, repository, data_name):
+    run = quick_demo(tmp_path, repository, "--data_name", data_name)
+    assert run.returncode == 0, run.stderr[-3000:]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "there is no picture" not in page and "Made by" not in page  # nothing is missing
+    assert "finds the requested class in" in run.stdout
 
 
 def test_unknown_option_is_named(tmp_path, repository):
