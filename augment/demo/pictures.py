@@ -92,6 +92,9 @@ class Painter:
         yield "the same without image prior", self.synthesise(own.without(["image_prior"]), 0)
         moved = replace(own, motion=foreign.motion, trajectories=foreign.trajectories)
         yield f"the same with the motion of {other.name}", self.synthesise(moved, 0)
+        if self.spec.has_text:
+            described = self.synthesise(replace(own, text=foreign.text), 0)
+            yield f"the same with the text of {other.name}: {foreign.text}", described
 
     def _file(self, clip: Clip) -> Path:
         return self.home / self.spec.clips_dir / clip.file_name

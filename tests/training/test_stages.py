@@ -14,7 +14,7 @@ import pytest
 import tiny
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from test_memory import really_kept
 
 from cond2img.config import LDMConfig, VAEConfig
@@ -120,6 +120,18 @@ def test_steering_is_measured_on_any_trained_folder(chain, call_script):
     wrong = call_script("measure_steering.py", *image, *few, "--data_name", "ACDC", cwd=chain, code=2).stderr
     assert "is a model of 3 classes, ACDC has 5" in wrong.splitlines()[-1]
     assert "no model is named" in call_script("measure_steering.py", cwd=chain, code=2).stderr
+    alone = call_script("measure_steering.py", *image, "--samples", 1, "--device", "cpu", cwd=chain)
+    assert "all samples are of one case" in alone.stderr and "image prior" not in alone.stdout
+
+
+def test_a_model_of_no_numbers_is_no_model_that_ignores_its_conditions(chain, call_script, tmp_path):
+    broken = shutil.copytree(chain / "pretrained_2d_model_MosMed", tmp_path / "broken")
+    weights = next((broken / "unet").glob("*.safetensors"))
+    tensors = load_file(weights)
+    tensors["conv_out.bias"][:] = float("nan")
+    save_file(tensors, weights)
+    few = ("--image_model_path", broken, "--samples", 2, "--device", "cpu")
+    assert "no numbers" in call_script("measure_steering.py", *few, cwd=chain, code=2).stderr
 
 
 def test_each_stage_leaves_what_the_next_one_expects(chain):
