@@ -19,6 +19,7 @@ PARADIGMS: tuple[Paradigm, ...] = get_args(Paradigm)
 AUGMENTATIONS: tuple[AugmentationName, ...] = get_args(AugmentationName)
 MIXINGS: tuple[MixingName, ...] = get_args(MixingName)
 LARGEST_SEED = 2**32 - 1  # what every library here accepts
+SMALLEST_ALPHA = 1e-3  # a Beta distribution of less has no numbers, and mixes nothing long before
 SMALLEST_SIDE = 16  # pixels; the recognisers halve their maps four or five times
 VALIDATIONS = 20  # of a run whose length is given in steps
 
@@ -93,7 +94,7 @@ class FitSettings:
         check_range("patience", self.patience, 0)
         check_range("focal_gamma", self.focal_gamma, 0)
         check_range("label_smoothing", self.label_smoothing, 0, 1)
-        check_range("mixing_alpha", self.mixing_alpha, 0, above=True)
+        check_range("mixing_alpha", self.mixing_alpha, SMALLEST_ALPHA)
         check_range("synthetic_weight", self.synthetic_weight, 0, above=True)
         check_range("seed", self.seed, 0, LARGEST_SEED)
         for name in ("max_steps", "steps", "steps_per_validation"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -273,10 +273,28 @@ def _add_scores(evidence: Evidence) -> tuple[list[str], list[Verdict]]:
             verdict.reason = verdict.reason or noise_filter.UNREADABLE
         else:
             verdict.vae_seq = score
+    warnings = _newer_than(path, evidence, found) if found else []
     place = {name: number for number, name in enumerate(found)}
     ordered = sorted(evidence.verdicts, key=lambda verdict: place.get(verdict.sample.file_name, len(place)))
-    said = f"{len(missing)} samples are not in {path.name}: their scores were computed now (or could not be)"
-    return [said] if missing else [], ordered
+    if missing:
+        said = (
+            f"{len(missing)} samples are not in {path.name}: their scores were computed now (or could not be)"
+        )
+        warnings.append(said)
+    return warnings, ordered
+
+
+def _newer_than(path: Path, evidence: Evidence, scored: Mapping[str, Any]) -> list[str]:
+    """A warning where samples were made after their scores: an earlier generation's may lie under their names."""
+    made = path.stat().st_mtime
+    files = [evidence.path(verdict) for verdict in evidence.verdicts if verdict.sample.file_name in scored]
+    newer = [file.name for file in files if file.is_file() and file.stat().st_mtime > made]
+    if not newer:
+        return []
+    return [
+        f"{len(newer)} samples are newer than their scores in {path.name}, e.g. {newer[0]}: if they were made again, "
+        "run VAE-Seq.py again, too"
+    ]
 
 
 register(

@@ -354,6 +354,7 @@ def test_smaller_choices_are_part_of_larger_ones(root):
         lambda: FitSettings(label_smoothing=1.5),
         lambda: FitSettings(focal_gamma=-1),
         lambda: FitSettings(mixing_alpha=0),
+        lambda: FitSettings(mixing_alpha=1e-300),
         lambda: FitSettings(synthetic_weight=0),
         lambda: FitSettings(synthetic_weight=float("inf")),
         lambda: FitSettings(steps=0),

@@ -147,6 +147,15 @@ def test_scores_that_are_missing_or_nonsense_are_computed(folder, vae):  # noqa:
     assert any("4 samples are not in" in warning for warning in result.warnings)
 
 
+def test_samples_made_after_their_scores_are_said(folder, vae):  # noqa: F811
+    assert not any("newer" in warning for warning in decide(folder, vae).warnings)
+    results = folder / "VAE_Seq_train_results.json"
+    later = results.stat().st_mtime + 60
+    os.utime(folder / NAMES[2], (later, later))
+    (said,) = [warning for warning in decide(folder, vae).warnings if "newer" in warning]
+    assert said.startswith(f"1 samples are newer than their scores in {results.name}, e.g. {NAMES[2]}")
+
+
 def test_a_class_nobody_kept_is_said(folder, vae):  # noqa: F811
     def hates_ct_1(clips):
         return np.array([[0.0, float("nan") if number > 3 else 0.0, 0.0] for number, _ in enumerate(clips)])
