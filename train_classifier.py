@@ -31,6 +31,8 @@ def main() -> None:
     group.add_argument("--fresh", action="store_true", help="start over in --output_dir")
     arguments.add_all(parser)
     options = parser.parse_args()
+    for line in arguments.without_effect(options):
+        print(f"note: {line}", file=sys.stderr)
     spec = datasets.chosen(options)
     home, spec = arguments.real_home(spec, options)
     settings, how = arguments.run_settings(options), arguments.running(options)

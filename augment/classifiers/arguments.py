@@ -214,6 +214,23 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
     )
 
 
+def without_effect(options: argparse.Namespace) -> list[str]:
+    """Flags of `add_all` that were given and change nothing beside the others, each with what it needs."""
+    two_parts = options.paradigm in ("pretrain_finetune", "linear_probe")
+    uses = {
+        "mixing_alpha": (options.mixing != "none", "--mixing"),
+        "steps_per_validation": (options.steps is not None, "--steps"),
+        "pretrain_epochs": (two_parts and options.steps is None, "two parts that are counted in epochs"),
+        "finetune_lr": (options.paradigm == "pretrain_finetune", "--paradigm pretrain_finetune"),
+        "synthetic_ratio": (bool(options.synthetic_dir), "--synthetic_dir"),
+    }
+    return [
+        f"--{name} changes nothing without {needed}"
+        for name, (used, needed) in uses.items()
+        if getattr(options, name) is not None and not used
+    ]
+
+
 def running(options: argparse.Namespace) -> dict[str, Any]:
     """What changes no result: keyword arguments of `augment.classifiers.training_run.train_and_test`."""
     from ctrlgenaug.devices import pick_device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import json
 import shutil
@@ -12,7 +13,7 @@ import torch
 from clip_home import SPEC, make_synthetic
 
 from augment import classifiers
-from augment.classifiers import clip_items
+from augment.classifiers import arguments, clip_items
 from augment.classifiers.clips import Augmentation, make_augmentation
 from augment.classifiers.losses import ClipLoss, clip_targets, inverse_frequency
 from augment.classifiers.mixing import make_mixing, mix_cuboid
@@ -399,3 +400,31 @@ def test_a_folder_of_before_an_option_existed_is_still_its_own(tmp_path):
     ):
         with pytest.raises(UserError, match="other settings"):
             claim(other)
+
+
+@pytest.mark.parametrize(
+    ("flags", "silent"),
+    [
+        ("--mixing_alpha 0.4", ["mixing_alpha"]),
+        ("--mixing mixup --mixing_alpha 0.4", []),
+        ("--steps_per_validation 5", ["steps_per_validation"]),
+        ("--steps 50 --steps_per_validation 5", []),
+        (
+            "--paradigm joint --synthetic_dir a --finetune_lr 1e-4 --pretrain_epochs 3",
+            ["pretrain_epochs", "finetune_lr"],
+        ),
+        ("--paradigm linear_probe --synthetic_dir a --finetune_lr 1e-4 --pretrain_epochs 3", ["finetune_lr"]),
+        (
+            "--paradigm pretrain_finetune --synthetic_dir a --steps 50 --pretrain_epochs 3",
+            ["pretrain_epochs"],
+        ),
+        ("--paradigm pretrain_finetune --synthetic_dir a --pretrain_epochs 3 --finetune_lr 1e-4", []),
+        ("--synthetic_ratio 0.5", ["synthetic_ratio"]),
+        ("", []),
+    ],
+)
+def test_flags_that_change_nothing_are_said(flags, silent):
+    parser = argparse.ArgumentParser()
+    arguments.add_all(parser)
+    said = arguments.without_effect(parser.parse_args(flags.split()))
+    assert [line.split()[0] for line in said] == [f"--{name}" for name in silent]
