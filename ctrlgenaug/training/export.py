@@ -86,8 +86,8 @@ def export_model(config: Mapping[str, Any], model: str, model_folder: Path, expo
     copy_folder(find_trained_vae(data_name, config["vae_path"], source, config["export_dir"]), trained_vae)
     copy_folder(model_folder, export_dir / model, SEQUENCE_CONFIG_LINES if model == "unet" else None)
     run_config = Path(config["output_dir"]) / CONFIG_FILE
-    if model == "unet3d" and run_config.is_file():
-        # generation looks here for the caption_column that the model was trained with
+    if run_config.is_file():
+        # generation and the measure of steering look here for the caption_column that the model was trained with
         write_text(export_dir / "training_config.yaml", run_config.read_text(encoding="utf-8"))
     return export_dir
 

@@ -136,6 +136,8 @@ def test_a_model_of_no_numbers_is_no_model_that_ignores_its_conditions(chain, ca
 
 def test_each_stage_leaves_what_the_next_one_expects(chain):
     image, sequence = chain / "pretrained_2d_model_MosMed", chain / "sequence_model_MosMed"
+    for folder in (image, sequence):  # says whether the model was trained with texts
+        assert "caption_column: null" in (folder / "training_config.yaml").read_text()
     for part in ("MosMed-vae-pretrained", "scheduler", "text_encoder", "tokenizer"):
         assert {path.name for path in (image / part).iterdir()} == {
             path.name for path in (sequence / part).iterdir()
