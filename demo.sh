@@ -80,11 +80,10 @@ sampling=(--scheduler unipc --num_inference_steps $inference_steps --timestep_sp
     --class_contrast 1 --guidance_interval 500 999 --noise_correlation $correlation --dtype bfloat16)
 model=sequence_model_$name
 synthetic=$model/cond_im_synthesis_mp4
-[ "$name" != TUSC ] || synthetic=$model/cond_imt_synthesis_mp4 # its model was trained with texts
 filtered=${name}_synthetic_filtered
 clips=$home/$("$PYTHON" -c "from ctrlgenaug import datasets as d; print(d.get('$name').clips_dir)")
 of_set=(data_name="$name")
-[ "$name" != TUSC ] || of_set+=(caption_column=text)
+[ "$name" != TUSC ] || of_set+=(caption_column=text) synthetic=$model/cond_imt_synthesis_mp4 # image, motion, text
 
 # The steps that read the raw data, as docs/data.md has them.
 prepare() {
