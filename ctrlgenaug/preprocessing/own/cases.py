@@ -13,10 +13,18 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import check_name
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.nifti import stem
-from ctrlgenaug.preprocessing.own.labels import Row, assign_rows, check_classes, plain, read_rows
+from ctrlgenaug.preprocessing.own.labels import (
+    Row,
+    assign_rows,
+    check_classes,
+    identity,
+    plain,
+    read_rows,
+    shown,
+)
 from ctrlgenaug.preprocessing.own.patterns import pattern
 from ctrlgenaug.preprocessing.own.pseudonyms import Key
-from ctrlgenaug.preprocessing.own.raw_cases import RawCase, find_raw
+from ctrlgenaug.preprocessing.own.raw_cases import RawCase, find_raw, match_path
 from ctrlgenaug.preprocessing.own.split_words import SPLIT_WORDS, VALIDATION
 from ctrlgenaug.preprocessing.raw_files import reject_all, walk
 from ctrlgenaug.preprocessing.stratified import stratified_split
@@ -54,7 +62,7 @@ def find_cases(data: DataFile, home: Path) -> OwnCases:
         index: raw[index].parts | {k: v for k, v in row.values.items() if v} for index, row in rows.items()
     }
     where = {
-        index: f"line {row.line} of {source.name}" if row.line else _shown(raw[index], index, data)
+        index: f"line {row.line} of {source.name}" if row.line else shown(raw[index], index, data)
         for index, row in rows.items()
     }
     unclassed = check_classes(
@@ -63,26 +71,30 @@ def find_cases(data: DataFile, home: Path) -> OwnCases:
     rejected |= unclassed
     kept = [index for index in sorted(known) if where[index] not in unclassed]
     classes = {index: data.class_of.get(known[index]["class"], known[index]["class"]) for index in kept}
-    patients = {index: _patient(raw[index], known[index]) for index in kept}
+    spelled: dict[str, str] = {}
+    patients = {
+        index: spelled.setdefault(identity(patient), patient)
+        for index in kept
+        for patient in (_patient(raw[index], known[index]),)
+    }
     splits = _splits(kept, known, classes, patients, where, data, source)
     kept = [index for index in kept if splits[index] != "none"]
     names = dict(zip(kept, _name(kept, raw, known, patients, data, home), strict=True))
     masks = _masks([raw[index] for index in kept], data, home)
-    cases = [
-        Case(
-            names[index],
-            splits[index],
-            classes[index],
-            (*raw[index].files, *mask),
-            known[index].get("text", ""),
-        )
-        for index, mask in zip(kept, masks, strict=True)
-    ]
+    cases = []
+    for index, mask in zip(kept, masks, strict=True):
+        if len(mask) > 1:
+            what = names[index] if data.pseudonyms else raw[index].relative
+            listed = (
+                ""
+                if data.pseudonyms
+                else f", {' and '.join(path.relative_to(home).as_posix() for path in mask[:2])}"
+            )
+            rejected[what] = f"fits several masks{listed}. Mend raw.mask, or move one away."
+            continue
+        text = known[index].get("text", "")
+        cases.append(Case(names[index], splits[index], classes[index], (*raw[index].files, *mask), text))
     return OwnCases(sorted(cases, key=lambda case: SPLITS.index(case.split)), rejected)
-
-
-def _shown(case: RawCase, index: int, data: DataFile) -> str:
-    return f"raw case {index + 1}" if data.pseudonyms else case.relative
 
 
 def _patient(case: RawCase, said: dict[str, str]) -> str:
@@ -173,18 +185,15 @@ def _own_name(case: RawCase, said: dict[str, str], index: int) -> str:
 
 
 def _masks(raw: list[RawCase], data: DataFile, home: Path) -> list[tuple[Path, ...]]:
-    """The mask of each case, as raw.mask says; a case without one gets a path that its reader will miss."""
+    """The masks that fit each case, as raw.mask says; a case without one gets a path that its reader will miss."""
     if not data.raw.mask:
         return [()] * len(raw)
     wanted = pattern(data.raw.mask)
     fixed = re.split(r"[*?\[{]", data.raw.mask)[0].rpartition("/")[0]
-    folder = home / fixed
-    files = {path.relative_to(home).as_posix(): path for path in walk(folder)}
+    files = {path.relative_to(home).as_posix(): path for path in walk(home / fixed)}
     found: list[tuple[Path, ...]] = []
     for case in raw:
-        expression = wanted.fill(case.parts)
-        matches = [path for relative, path in files.items() if expression.fullmatch(relative)]
-        found.append(
-            (matches[0] if matches else home / data.raw.mask.replace("{case}", case.parts.get("case", "?")),)
-        )
+        of_case = wanted.fill(case.parts)
+        matches = tuple(path for relative, path in files.items() if match_path(of_case, relative) is not None)
+        found.append(matches or (home / data.raw.mask.replace("{case}", case.parts.get("case", "?")),))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from ctrlgenaug.errors import UserError
@@ -30,9 +31,19 @@ class Pattern:
         found = self.expression.fullmatch(relative)
         return found.groupdict() if found else None
 
-    def fill(self, parts: dict[str, str]) -> re.Pattern[str]:
+    def above_case(self, relative: str) -> str:
+        """The folders of a path above what ``{case}`` stands for, without what ``{number}`` stands for."""
+        found = self.expression.fullmatch(unicodedata.normalize("NFC", relative))
+        if not found or "case" not in found.groupdict():
+            return ""
+        above = found.string[: found.start("case")]
+        if "number" in found.groupdict() and found.start("number") < found.start("case"):
+            above = above[: found.start("number")] + above[found.end("number") :]
+        return above.rpartition("/")[0]
+
+    def fill(self, parts: dict[str, str]) -> Pattern:
         """This pattern with known ``parts`` put in: what the mask of a case may be called."""
-        return _compile(self.text, parts)
+        return Pattern(self.text, _compile(self.text, parts))
 
 
 def pattern(text: str) -> Pattern:
@@ -42,7 +53,7 @@ def pattern(text: str) -> Pattern:
 
 def _compile(text: str, known: dict[str, str]) -> re.Pattern[str]:
     expression, seen = "", set()
-    for token in re.split(TOKENS, text.replace("\\", "/")):
+    for token in re.split(TOKENS, unicodedata.normalize("NFC", text).replace("\\", "/")):
         if token == "**/":
             expression += "(?:.*/)?"
         elif token == "**":

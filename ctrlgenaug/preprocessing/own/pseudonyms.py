@@ -9,14 +9,17 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path
+from ctrlgenaug.preprocessing.own.labels import identity
 
 COLUMNS = ("name", "patient", "source")
+NUMBERED = re.compile("c[1-9][0-9]*")
 
 
 @dataclass
@@ -48,30 +51,37 @@ class Key:
         """Names of cases, new ones where needed.
 
         Args:
-            people: (patient, source) of each case; patients "" are all different.
+            people: (patient, source) of each case; patients "" are all different, others the same whatever their
+                spelling.
             keep: the case's own part of each name; None: ``c1``, ``c2`` ... within a patient.
         """
         numbers: dict[str, str] = {}
         taken = 0
-        for (patient, source), name in self.names.items():
-            number = name.partition("_")[0]
-            numbers[patient or f"\0{source}"] = number
-            taken = max(taken, int(number[1:]) if number[1:].isdecimal() else 0)
         cases: dict[str, int] = {}
-        for name in self.names.values():
-            cases[name.partition("_")[0]] = cases.get(name.partition("_")[0], 0) + 1
+        spelled = {(identity(patient), source): (patient, source) for patient, source in self.names}
+        for (patient, source), name in self.names.items():
+            number, _, own = name.partition("_")
+            numbers[identity(patient) or f"\0{source}"] = number
+            taken = max(taken, int(number[1:]) if number[1:].isdecimal() else 0)
+            if NUMBERED.fullmatch(own):
+                cases[number] = max(cases.get(number, 0), int(own[1:]))
+        names = []
         for index, (patient, source) in enumerate(people):
-            if (patient, source) in self.names:
-                continue
-            who = patient or f"\0{source}"
+            who = identity(patient) or f"\0{source}"
             if who not in numbers:
                 taken += 1
                 numbers[who] = f"p{taken:04d}"
             number = numbers[who]
-            cases[number] = cases.get(number, 0) + 1
-            own = f"c{cases[number]}" if keep is None else keep[index]
-            self.names[patient, source] = f"{number}_{own}"
-        return [self.names[person] for person in people]
+            person = spelled.setdefault((identity(patient), source), (patient, source))
+            own = self.names.get(person, "").partition("_")[2]
+            if keep is not None:
+                own = keep[index]  # as the data file says now
+            elif not NUMBERED.fullmatch(own):  # new, or from before pseudonyms were asked for
+                cases[number] = cases.get(number, 0) + 1
+                own = f"c{cases[number]}"
+            self.names[person] = f"{number}_{own}"
+            names.append(self.names[person])
+        return names
 
     def write(self) -> None:
         """Writes the key file, for its owner's eyes only."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ SUFFIXES = {
     "frames": pictures.SUFFIXES,
     "npy": (".npy", ".npz"),
 }
+DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")  # most have none
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def find_raw(data: DataFile, home: Path) -> list[RawCase]:
         relative = path.relative_to(folder).as_posix()
         present[path.suffix.lower() or "(no suffix)"] += 1
         example = example or relative
-        parts = wanted.match(relative)
+        parts = match_path(wanted, relative)
         if parts is not None and _of_kind(data.raw.kind, path.name):
             found.append((relative, {name: value for name, value in parts.items() if value}, path))
     if not found:
@@ -95,6 +97,16 @@ def _written(data: DataFile) -> tuple[str, ...]:
     )
 
 
+def match_path(wanted: Pattern, relative: str) -> dict[str, str] | None:
+    """The named parts of a path, as `Pattern.match`; suffixes may be in capitals, and letters composed or not."""
+    text = unicodedata.normalize("NFC", relative)
+    known = (suffix for suffixes in (*SUFFIXES.values(), DICOM_SUFFIXES) for suffix in suffixes)
+    ending = next((suffix for suffix in known if text.lower().endswith(suffix)), "")
+    base = text[: len(text) - len(ending)]
+    ways = dict.fromkeys((text, base + ending, base + ending.upper()))
+    return next((parts for way in ways if (parts := wanted.match(way)) is not None), None)
+
+
 def _of_kind(kind: str, name: str) -> bool:
     return kind not in SUFFIXES or name.lower().endswith(SUFFIXES[kind])
 
@@ -121,9 +133,8 @@ def _frames(found: list[tuple[str, dict[str, str], Path]], wanted: Pattern) -> l
     groups: dict[tuple[str, ...], list[tuple[str, dict[str, str], Path]]] = {}
     for item in found:
         parts = item[1]
-        groups.setdefault(
-            tuple(parts.get(name, "") for name in ("split", "class", "patient", "case")), []
-        ).append(item)
+        named = (parts.get(name, "") for name in ("split", "class", "patient", "case"))
+        groups.setdefault((wanted.above_case(item[0]), *named), []).append(item)
     if "{case}" not in wanted.text:
         raise UserError(
             "raw.pattern of frames needs a {case}", "Write e.g. {case}/*.png or {case}_{number}.png"
