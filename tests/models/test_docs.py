@@ -21,3 +21,25 @@ def test_every_script_that_the_pages_name_is_there(repository):
             if not (repository / script).is_file():
                 missing.append(f"{page.name}: {script}")
     assert named > 80 and not missing
+
+
+def anchors(page):
+    """The headings' names as links spell them: lower case, without punctuation, hyphens for spaces."""
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_every_link_between_pages_leads_somewhere(repository):
+    followed, broken = 0, []
+    pages = [*repository.glob("*.md"), *repository.glob("docs/*.md"), *repository.glob("augment/**/*.md")]
+    for page in pages:
+        for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+            if link.startswith(("http://", "https://", "mailto:")):
+                continue
+            followed += 1
+            file, _, anchor = link.partition("#")
+            target = (page.parent / file).resolve() if file else page
+            if not target.exists() or (anchor and anchor not in anchors(target)):
+                broken.append(f"{page.name}: {link}")
+    assert followed > 100 and not broken
