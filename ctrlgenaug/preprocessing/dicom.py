@@ -5,9 +5,10 @@ A series of slices with positions is a volume; a multi-frame file, or pictures w
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import warnings
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import check_file
 from ctrlgenaug.preprocessing.images import Box
 from ctrlgenaug.preprocessing.notes import note
-from ctrlgenaug.preprocessing.raw_files import check_claim, check_memory, check_picture
+from ctrlgenaug.preprocessing.raw_files import check_claim, check_memory, check_picture, natural
 from ctrlgenaug.preprocessing.volumes import Volume
 
 REMEDY = "Copy it again"
@@ -33,6 +34,9 @@ RAS_OF_LPS = np.diag(
     [-1.0, -1.0, 1.0, 1.0]
 )  # DICOM counts towards left and back, affines towards right and front
 SAME_POSITION = 1e-3  # mm
+SAME_DIRECTION = 0.01
+# objects with pixels that are no pictures of the patient: what was drawn or computed over them
+NO_PICTURES = {"SEG", "RTDOSE", "RTSTRUCT", "RTPLAN", "PR", "SR", "KO", "REG"}
 UNEVEN = 1.5  # a gap so many times the usual distance between slices: one is missing
 
 
@@ -65,6 +69,8 @@ def _header(path: Path) -> Any:
             for tag in TAGS:
                 header.get(tag)  # values are decoded when they are asked for: a damaged one must be met here
             int(header.Rows), int(header.Columns)
+            if _text(header, "Modality").upper() in NO_PICTURES:
+                return None
     except Exception:  # a file that is no DICOM or a damaged one can raise nearly anything
         return None
     return header
@@ -109,35 +115,42 @@ def find_series(files: Iterable[Path]) -> tuple[list[Series], int]:
     """The series among ``files``, in the order of their first files; and how many files are no DICOM pictures.
 
     A multi-frame file is a series of its own. Files of one series that differ in size or direction (a localiser among
-    them) are different series, and a file that is there twice counts once.
+    them) are different series, as are those of other patients and studies, whatever their series' UID: careless
+    anonymisers give one to all. Without one the folder tells. A file that is there twice counts once.
     """
-    groups: dict[tuple[Any, ...], dict[str, tuple[Path, Any]]] = defaultdict(dict)
-    others = 0
-    for path in files:
-        header = _header(path) if path.is_file() and path.name != "DICOMDIR" else None
-        if header is None:
-            others += 1
-            continue
-        instance = _text(header, "SOPInstanceUID") or str(path)
+    groups: dict[tuple[Any, ...], dict[tuple[Any, ...], tuple[Path, Any]]] = defaultdict(dict)
+    headers = [
+        (path, _header(path) if path.is_file() and path.name != "DICOMDIR" else None) for path in files
+    ]
+    pictures = [(path, header) for path, header in headers if header is not None]
+    uids = Counter(_text(header, "SOPInstanceUID") for _, header in pictures)
+    for path, header in pictures:
+        uid, position = _text(header, "SOPInstanceUID"), _numbers(header, "ImagePositionPatient")
+        instance: tuple[Any, ...] = (uid, position, _text(header, "InstanceNumber"))
+        if not uid or (
+            uids[uid] > 1 and not position
+        ):  # the UID says little where an anonymiser gave one to all
+            instance = (uid, hashlib.sha256(path.read_bytes()).hexdigest())
         direction = tuple(round(value, 3) for value in _numbers(header, "ImageOrientationPatient"))
         key: tuple[Any, ...] = (
-            _text(header, "SeriesInstanceUID"),
+            *(_text(header, name) for name in ("PatientID", "StudyInstanceUID")),
+            _text(header, "SeriesInstanceUID") or path.parent,
             *(int(header.Rows), int(header.Columns)),
             direction,
             instance if _integer(header, "NumberOfFrames", 1) > 1 else "",
         )
         groups[key].setdefault(instance, (path, header))
-    return [_series(list(members.values())) for members in groups.values()], others
+    return [_series(list(members.values())) for members in groups.values()], len(headers) - len(pictures)
 
 
 def _series(members: list[tuple[Path, Any]]) -> Series:
     first = members[0][1]
     normal = _normal(_numbers(first, "ImageOrientationPatient"))
 
-    def position(member: tuple[Path, Any]) -> tuple[float, int, str]:
+    def position(member: tuple[Path, Any]) -> tuple[float, int, list[tuple[int, int | str]]]:
         at = _numbers(member[1], "ImagePositionPatient")
         along = float(np.dot(normal, at)) if normal is not None and len(at) == 3 else 0.0
-        return along, _integer(member[1], "InstanceNumber", 0), member[0].name
+        return along, _integer(member[1], "InstanceNumber", 0), natural(member[0].name)
 
     ordered = sorted(members, key=position)
     return Series(
@@ -198,7 +211,9 @@ def read_series(files: Sequence[Path]) -> tuple[Volume | np.ndarray, Box | None]
         raise UserError("holds slices of different sizes", "Export the series again")
     known = [place for place in places if place is not None]
     if len(planes) > 1 and len(known) == len(planes):
-        return _volume(planes, known), region
+        if all(np.allclose(place[1], known[0][1], atol=SAME_DIRECTION) for place in known):
+            return _volume(planes, known), region
+        note("look in different directions: they are taken for a film, in the order of the file")
     return np.stack(planes), region
 
 
@@ -228,10 +243,9 @@ def _frames(data: Any, path: Path) -> Iterator[np.ndarray]:
     from pydicom.pixels import apply_color_lut, iter_pixels
 
     kind = _text(data, "PhotometricInterpretation")
-    slope, intercept = _rescale(data)
     try:
         with _quiet():
-            for frame in iter_pixels(data):
+            for index, frame in enumerate(iter_pixels(data)):
                 if kind == "PALETTE COLOR":
                     frame = apply_color_lut(frame, data)
                     frame = (frame >> 8).astype(np.uint8) if frame.dtype == np.uint16 else frame
@@ -244,7 +258,7 @@ def _frames(data: Any, path: Path) -> Iterator[np.ndarray]:
                     low = -(1 << (bits - 1)) if frame.dtype.kind == "i" else 0
                     high = low + (1 << bits) - 1
                     frame = (low + high - frame.astype(np.int64)).astype(frame.dtype)
-                yield _rescaled(frame, slope, intercept)
+                yield _rescaled(frame, *_rescale(data, index))
     except UserError:
         raise
     except Exception as error:  # decoders raise nearly anything on damaged data
@@ -254,14 +268,19 @@ def _frames(data: Any, path: Path) -> Iterator[np.ndarray]:
         raise UserError(f"is damaged or cannot be decoded ({reason})", REMEDY) from None
 
 
-def _rescale(data: Any) -> tuple[float, float]:
-    """Slope and intercept, also of enhanced multi-frame files, which keep them in a group shared by all frames."""
+def _groups(data: Any, index: int) -> list[Any]:
+    """What an enhanced multi-frame file says of all frames, and of one of them; the latter counts."""
+    shared, each = (data.get(f"{name}FunctionalGroupsSequence") for name in ("Shared", "PerFrame"))
+    found = [shared[0] if shared else None, each[index] if each and index < len(each) else None]
+    return [group for group in found if group]
+
+
+def _rescale(data: Any, index: int) -> tuple[float, float]:
+    """Slope and intercept of a frame; of enhanced multi-frame files each frame may have its own."""
     source = data
-    for group in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        items = data.get(group)
-        if items and "PixelValueTransformationSequence" in items[0]:
-            source = items[0].PixelValueTransformationSequence[0]
-            break
+    for group in _groups(data, index):
+        if "PixelValueTransformationSequence" in group:
+            source = group.PixelValueTransformationSequence[0]
     try:
         return float(source.get("RescaleSlope", 1)), float(source.get("RescaleIntercept", 0))
     except (TypeError, ValueError):
@@ -280,13 +299,7 @@ def _place(data: Any, index: int) -> tuple[np.ndarray, np.ndarray, tuple[float, 
     """Position (mm) of a frame's first pixel, directions of its rows and columns, and its pixel spacing; or None."""
     position, direction = _numbers(data, "ImagePositionPatient"), _numbers(data, "ImageOrientationPatient")
     spacing = _numbers(data, "PixelSpacing")
-    shared, each = (data.get(f"{name}FunctionalGroupsSequence") for name in ("Shared", "PerFrame"))
-    groups = [
-        group
-        for group in (shared[0] if shared else None, each[index] if each and index < len(each) else None)
-        if group
-    ]
-    for group in groups:
+    for group in _groups(data, index):
         if "PlanePositionSequence" in group:
             position = _numbers(group.PlanePositionSequence[0], "ImagePositionPatient")
         if "PlaneOrientationSequence" in group:

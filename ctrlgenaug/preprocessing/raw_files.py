@@ -7,6 +7,7 @@ allocates.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +29,11 @@ UNPACKED_BYTES, UNPACKED_TIMES = 256 << 20, 200  # a larger scan never shrinks t
 def is_litter(name: str) -> bool:
     """Whether a file or folder of this name is no data: hidden (``._x``, ``.ipynb_checkpoints``) or `LITTER`."""
     return name.startswith((".", "~$")) or name.lower() in LITTER
+
+
+def natural(text: str) -> list[tuple[int, int | str]]:
+    """A sorting key that takes digits for numbers: frame 9 before frame 10."""
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part]
 
 
 def find(name: str | Path, home: str) -> Path:

@@ -113,6 +113,97 @@ def test_series_are_told_apart(tmp_path):
     assert sorted(item.frames for item in found) == [1, 3, 7] and others == 2
 
 
+@pytest.mark.parametrize("shared", ["SeriesInstanceUID", "SOPInstanceUID", "all UIDs", "no UIDs"])
+def test_uids_that_an_anonymiser_gave_to_all_mix_no_patients(shared, tmp_path):
+    """And lose no slice: files of one instance UID are copies only where they are of one place, or equal."""
+    fixed = {"SeriesInstanceUID": "1.2", "StudyInstanceUID": "1.3", "SOPInstanceUID": "1.4"}
+    fixed = {"all UIDs": fixed, "no UIDs": dict.fromkeys(fixed, "")}.get(shared, {shared: "1.2"})
+    for who in ("1", "2"):
+        for k in range(4):
+            tags = {"SeriesInstanceUID": f"1.5.{who}", "StudyInstanceUID": f"1.6.{who}"} | fixed
+            dicom_slice(
+                tmp_path / who / f"{k}.dcm", FILM[k] + int(who), series="", study="", patient=who, number=k,
+                **tags, ImagePositionPatient=[0, 0, 5.0 * k],
+            )  # fmt: skip
+            still = pydicom.dcmread(
+                tmp_path / who / f"{k}.dcm"
+            )  # one without a place, as ultrasound machines write
+            still.Modality, still.SeriesInstanceUID = "US", fixed.get("SeriesInstanceUID", f"1.7.{who}")
+            del still.ImagePositionPatient, still.ImageOrientationPatient, still.InstanceNumber
+            still.save_as(tmp_path / who / f"still{k + 8}.dcm")  # 8, 9, 10, 11: in the order of numbers
+            shutil.copy(tmp_path / who / f"still{k + 8}.dcm", tmp_path / who / f"copy{k + 8}.dcm")
+    found, _ = find_series(sorted(path for path in tmp_path.rglob("*") if path.is_file()))
+    assert sorted((item.ids["patient"], item.modality, item.frames) for item in found) == [
+        (f"MRN{who}", kind, 4) for who in "12" for kind in ("CT", "US")
+    ]
+    for item in found:
+        who = item.ids["patient"][-1]
+        read, _ = read_series(item.files)
+        stack = upright(read.oriented()) if isinstance(read, Volume) else read
+        np.testing.assert_array_equal(stack, FILM[:4] + int(who) - 1024)
+
+
+def _enhanced(path, frames, **of_frame):
+    """A multi-frame file whose frames have their own groups."""
+    dicom_slice(
+        path,
+        frames,
+        series="1.1",
+        study="1",
+        patient="1",
+        number=1,
+        NumberOfFrames=len(frames),
+        Modality="MR",
+    )
+    data = pydicom.dcmread(path)
+    del data.ImagePositionPatient, data.ImageOrientationPatient, data.RescaleSlope, data.RescaleIntercept
+    groups = []
+    for index in range(len(frames)):
+        group = pydicom.Dataset()
+        for sequence, values in of_frame.items():
+            item = pydicom.Dataset()
+            for name, value in values(index).items():
+                setattr(item, name, value)
+            setattr(group, sequence, [item])
+        groups.append(group)
+    data.PerFrameFunctionalGroupsSequence = groups
+    data.save_as(path)
+    return path
+
+
+def test_each_frame_has_its_own_scale(tmp_path):
+    path = _enhanced(
+        tmp_path / "x.dcm", FILM,
+        PixelValueTransformationSequence=lambda k: {"RescaleSlope": k + 1, "RescaleIntercept": -k},
+    )  # fmt: skip
+    found, _ = read_series([path])
+    np.testing.assert_array_equal(found, [plane.astype(int) * (k + 1) - k for k, plane in enumerate(FILM)])
+
+
+def test_frames_that_look_in_different_directions_are_no_volume(tmp_path):
+    notes.taken()
+    turned = [[1, 0, 0, 0, 1, 0], [0, 1, 0, 0, 0, -1], [1, 0, 0, 0, 0, -1]]
+    path = _enhanced(
+        tmp_path / "x.dcm", FILM,
+        PlanePositionSequence=lambda k: {"ImagePositionPatient": [3.0 * k, 7.0 * (k % 2), -2.0 * k]},
+        PlaneOrientationSequence=lambda k: {"ImageOrientationPatient": turned[k % 3]},
+    )  # fmt: skip
+    found, _ = read_series([path])
+    np.testing.assert_array_equal(found, FILM)
+    assert "different directions" in notes.taken().texts[0]
+
+
+def test_what_was_drawn_over_pictures_is_no_picture(tmp_path):
+    series(tmp_path)
+    for index, modality in enumerate(("SEG", "RTDOSE")):
+        dicom_slice(
+            tmp_path / f"z{index}.dcm", FILM[0], series=generate_uid(), study="1", patient="1", number=1,
+            Modality=modality,
+        )  # fmt: skip
+    found, others = find_series(sorted(tmp_path.iterdir()))
+    assert [item.frames for item in found] == [7] and others == 2
+
+
 def test_missing_slices_are_noted_and_phases_are_refused(tmp_path):
     notes.taken()
     read_series(find_series(sorted(series(tmp_path / "a", (0, 1, 2, 5, 6)).iterdir()))[0][0].files)

@@ -15,10 +15,10 @@ from ctrlgenaug.datasets.data_file import DataFile, Raw, class_word
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing.nifti import read_volume, stem
 from ctrlgenaug.preprocessing.own import guess_labels
-from ctrlgenaug.preprocessing.own.raw_cases import SUFFIXES, RawCase, find_raw, natural
+from ctrlgenaug.preprocessing.own.raw_cases import SUFFIXES, RawCase, find_raw
 from ctrlgenaug.preprocessing.own.reading import MOST_FRAMES
 from ctrlgenaug.preprocessing.own.split_words import SPLIT_WORDS
-from ctrlgenaug.preprocessing.raw_files import walk
+from ctrlgenaug.preprocessing.raw_files import natural, walk
 from ctrlgenaug.preprocessing.tables import SUFFIXES as TABLE_SUFFIXES
 from ctrlgenaug.preprocessing.volumes import Volume
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing.own.labels import plain
-from ctrlgenaug.preprocessing.own.raw_cases import natural
 from ctrlgenaug.preprocessing.own.split_words import SPLIT_WORDS
+from ctrlgenaug.preprocessing.raw_files import natural
 from ctrlgenaug.preprocessing.tables import Table, read_table
 
 MOST_CLASSES = 12

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing import pictures
 from ctrlgenaug.preprocessing.dicom import find_series
 from ctrlgenaug.preprocessing.own.patterns import Pattern, pattern
-from ctrlgenaug.preprocessing.raw_files import walk
+from ctrlgenaug.preprocessing.raw_files import natural, walk
 
 SUFFIXES = {
     "nifti": (".nii", ".nii.gz"),
@@ -39,11 +38,6 @@ class RawCase:
     files: tuple[Path, ...]
     relative: str
     ids: dict[str, str] = field(default_factory=dict, repr=False)
-
-
-def natural(text: str) -> list[tuple[int, int | str]]:
-    """A sorting key that takes digits for numbers: frame 9 before frame 10."""
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part]
 
 
 def find_raw(data: DataFile, home: Path) -> list[RawCase]:

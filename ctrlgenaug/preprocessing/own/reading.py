@@ -20,12 +20,14 @@ from ctrlgenaug.preprocessing.dicom import read_series
 from ctrlgenaug.preprocessing.images import Box
 from ctrlgenaug.preprocessing.nifti import read_volume
 from ctrlgenaug.preprocessing.notes import note, note_spacing
-from ctrlgenaug.preprocessing.pictures import read_picture
+from ctrlgenaug.preprocessing.pictures import read_pages
 from ctrlgenaug.preprocessing.raw_files import check_claim, check_memory, check_picture
 from ctrlgenaug.preprocessing.volumes import Volume
 from ctrlgenaug.video import iterate_video
 
 MOST_FRAMES = 20_000  # of one case
+MOST_CHANNELS = 4  # columns of a frame that is none, but a row of coloured pixels
+HALF = 128  # above it, a mask's grey value is white
 
 
 def read_case(case: Case, data: DataFile) -> dict[int, np.ndarray]:
@@ -65,13 +67,13 @@ def _video(files: tuple[Path, ...], data: DataFile) -> tuple[Volume | np.ndarray
 
 
 def _frames(files: tuple[Path, ...], data: DataFile) -> tuple[Volume | np.ndarray, Box | None]:
-    return _piled((read_picture(path) for path in files), files[0].parent, data), None
+    return _piled((page for path in files for page in read_pages(path)), files[0].parent, data), None
 
 
 def _piled(pictures: Iterable[np.ndarray], path: Path, data: DataFile) -> np.ndarray:
     """The frames of a film, (F, H, W); already (F, 256, 256) where nothing of the rest is needed (`_fits_at_once`)."""
     pile: list[np.ndarray] = []
-    size = None
+    size, deep = None, False
     for picture in pictures:
         if size not in (None, picture.shape):
             problem = (
@@ -79,6 +81,9 @@ def _piled(pictures: Iterable[np.ndarray], path: Path, data: DataFile) -> np.nda
             )
             raise UserError(problem, "Scale them to one size", path)
         size = picture.shape
+        if pile and deep != (picture.dtype != np.uint8):
+            raise UserError("holds frames of 8 bits and of more", "Save all in one depth", path)
+        deep = picture.dtype != np.uint8
         if _fits_at_once(data) and picture.dtype == np.uint8:
             picture = fitted(picture[_box(picture[None], None, None, data)])
         pile.append(picture)
@@ -114,6 +119,13 @@ def _npy(files: tuple[Path, ...], data: DataFile) -> tuple[Volume | np.ndarray, 
     if array.ndim != 3 or 0 in array.shape or array.dtype.kind not in "iufb":
         problem = f"holds an array of shape {array.shape} and type {array.dtype}"
         raise UserError(problem, "Give (frames, rows, columns) of numbers", path)
+    if array.shape[-1] <= MOST_CHANNELS and min(array.shape[:2]) > MOST_CHANNELS:
+        problem = f"holds an array of shape {array.shape}: one colour picture, or frames that come last"
+        raise UserError(problem, "Give (frames, rows, columns)", path)
+    if array.shape[0] == array.shape[1] > array.shape[2]:
+        note(
+            f"hold frames of {array.shape[2]} columns and many rows: if frames come last, move that axis to the front"
+        )
     check_picture(path, *array.shape[1:])
     return np.ascontiguousarray(array), None
 
@@ -191,12 +203,22 @@ def _mask(path: Path, data: DataFile, found: Volume | np.ndarray, stack: np.ndar
     elif suffix.endswith(".npy"):
         mask = load_npy(path)
     else:
-        mask = (
-            np.broadcast_to(read_picture(path), stack.shape) if path.is_file() else read_picture(path)[None]
-        )
+        pages = list(read_pages(path))
+        fits = len(pages) == 1 and pages[0].shape == stack.shape[1:]
+        mask = np.broadcast_to(pages[0], stack.shape) if fits else _same_size(pages, path)
     if mask.shape != stack.shape:
         raise UserError(f"its mask has shape {mask.shape}, the picture {stack.shape}", "Check raw.mask", path)
-    return mask > (0 if mask.max() <= 128 else 128)
+    # a picture of black and white may have been compressed or scaled; volumes and arrays hold labels
+    picture = (
+        not suffix.endswith((".nii", ".nii.gz", ".npy")) and mask.dtype == np.uint8 and mask.max() > HALF
+    )
+    return mask > (HALF if picture else 0)
+
+
+def _same_size(pages: list[np.ndarray], path: Path) -> np.ndarray:
+    if len({page.shape for page in pages}) > 1:
+        raise UserError("its mask's pages differ in size", "Check raw.mask", path)
+    return np.stack(pages)
 
 
 def frames(
