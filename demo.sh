@@ -75,7 +75,10 @@ fi
 # common noise of a clip's frames is for what moves.
 correlation=0
 moving=()
-[ "$name" != ACDC ] || moving=(--movement 4) correlation=0.5 # a patient who breathes between the slices
+case $name in
+    ACDC) moving=(--movement 4) correlation=0.5 ;; # a patient who breathes between the slices
+    TUSC) correlation=0.8 ;; # films
+esac
 sampling=(--scheduler unipc --num_inference_steps $inference_steps --timestep_spacing trailing --guidance_scale 5
     --class_contrast 1 --guidance_interval 500 999 --noise_correlation $correlation --dtype bfloat16)
 model=sequence_model_$name
