@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 def class_word(text: str) -> str:
     """``text`` as a class name that can be part of a clip's name: letters, digits and hyphens, no underscore."""
-    return re.sub(r"[^\w.+-]+|_+", "-", text).strip("-.") or "A"
+    return re.sub(r"[^\w.+-]+|_+", "-", unicodedata.normalize("NFC", text)).strip("-.") or "A"
 
 
 @dataclass
@@ -250,6 +251,13 @@ class DataFile:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*", self.name):
             raise ValueError(f"name is {self.name!r}; give letters, digits, dots or hyphens")
+        self.classes = [
+            unicodedata.normalize("NFC", cls) for cls in self.classes
+        ]  # as tables and paths are read
+        self.class_of = {
+            unicodedata.normalize("NFC", word): unicodedata.normalize("NFC", cls)
+            for word, cls in self.class_of.items()
+        }
         if len(set(self.classes)) < len(self.classes):
             raise ValueError("classes names a class twice")
         for cls in self.classes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import unicodedata
 import warnings
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -23,7 +24,10 @@ MOST_UNPACKED_BYTES = 128 << 20  # of an .xlsx, which is a zip archive
 MOST_ROWS, MOST_COLUMNS = 1_000_000, 1000
 MOST_EMPTY_ROWS = 10_000  # one after the other: what comes after them is a stray cell
 HEADER_WITHIN = 20  # rows above the one that names the columns: titles, dates, empty ones
+Lines = list[tuple[int, list[str]]]
+"""Rows with what they hold and where they stand, without empty ones."""
 SUFFIXES = (".csv", ".tsv", ".txt", ".xlsx", ".xlsm")
+SEPARATORS = "|\t;,"  # the likeliest last
 EXPORT = "Export it again, as .csv or .xlsx"
 
 
@@ -34,10 +38,12 @@ class Table:
     Attributes:
         columns: their names, in order.
         rows: cells, "" where one is empty; as many as columns.
+        lines: where each row stands in the file, counted from 1 as editors and spreadsheets do.
     """
 
     columns: list[str]
     rows: list[list[str]]
+    lines: list[int]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -70,7 +76,8 @@ def read_table(
         a table of stripped strings, "" where a cell is empty; rows without any value are left out.
 
     Raises:
-        UserError: missing, unreadable, or larger than a table of patients is.
+        UserError: missing, unreadable, larger than a table of patients is, a wanted column twice, or a row of more
+            cells than columns, whose cells nobody can tell apart.
     """
     path, wanted = Path(path), list(columns)
     size = check_file(path, EXPORT)
@@ -86,27 +93,42 @@ def read_table(
     elif data[:2] == b"PK" or path.suffix.lower() in (".xlsx", ".xlsm", ".ods"):
         raise UserError("is not a readable table (no workbook)", EXPORT, path)
     else:
-        sheets = {"": _separated(data, path)}
-    rows, start = _choose(sheets, wanted)
+        sheets = {"": _separated(data, path, wanted)}
+    lines, start = _choose(sheets, wanted)
     if not header:
-        width = max((len(row) for row in rows), default=0)
-        return Table([str(i) for i in range(width)], [row + [""] * (width - len(row)) for row in rows])
-    if not rows:
+        width = max((len(row) for _, row in lines), default=0)
+        padded = [row + [""] * (width - len(row)) for _, row in lines]
+        return Table([str(i) for i in range(width)], padded, [line for line, _ in lines])
+    if not lines:
         raise UserError("is empty", EXPORT, path)
-    names = rows[start]
+    names = lines[start][1]
     while names and not names[-1]:
         names = names[:-1]
-    body = [(row + [""] * len(names))[: len(names)] for row in rows[start + 1 :]]
-    return Table(names, [row for row in body if any(row)])
+    if twice := [name for name in wanted if names.count(name) > 1]:
+        raise UserError(f"has the column {twice[0]} more than once", "Rename the others", path)
+    body = [(line, row) for line, row in lines[start + 1 :] if any(row[: len(names)])]
+    longer = [(line, len(row)) for line, row in body if any(row[len(names) :])]
+    if longer and "" in sheets:  # beside the table of a workbook there may be notes
+        line, cells = longer[0]
+        problem = f"line {line} has {cells} cells, the header {len(names)}"
+        raise UserError(problem, "Put cells that hold the separator into quotes, or name each column", path)
+    rows = [(row + [""] * len(names))[: len(names)] for _, row in body]
+    return Table(names, rows, [line for line, _ in body])
 
 
-def _choose(sheets: dict[str, list[list[str]]], wanted: list[str]) -> tuple[list[list[str]], int]:
+def _choose(sheets: dict[str, Lines], wanted: list[str]) -> tuple[Lines, int]:
     """The rows of the sheet that has the wanted columns, and the index of the row that names them."""
-    for rows in sheets.values():
-        for index, row in enumerate(rows[:HEADER_WITHIN]):
-            if wanted and set(wanted) <= set(row):
-                return rows, index
-    return next((rows for rows in sheets.values() if rows), []), 0
+    for lines in sheets.values():
+        index = _header(lines, wanted)
+        if index is not None:
+            return lines, index
+    return next((lines for lines in sheets.values() if lines), []), 0
+
+
+def _header(lines: Lines, wanted: list[str]) -> int | None:
+    """The index of the row that names the wanted columns."""
+    rows = (set(row) for _, row in lines[:HEADER_WITHIN])
+    return next((index for index, row in enumerate(rows) if wanted and set(wanted) <= row), None)
 
 
 def _clean(cells: Iterable[Any]) -> list[str]:
@@ -114,24 +136,45 @@ def _clean(cells: Iterable[Any]) -> list[str]:
     for cell in cells:
         if isinstance(cell, float) and cell.is_integer():
             cell = int(cell)
-        texts.append("" if cell is None else str(cell).strip().strip("\ufeff\u200b"))
+        text = "" if cell is None else str(cell).strip().strip("\ufeff\u200b")
+        texts.append(unicodedata.normalize("NFC", text))
     return texts
 
 
-def _separated(data: bytes, path: Path) -> list[list[str]]:
+def _separated(data: bytes, path: Path, wanted: list[str]) -> Lines:
+    """The rows of a text, by the separator that shows the wanted columns, else by the first line's commonest."""
     text = decoded(data, path)
     if "\0" in text:
         raise UserError("is not a readable table (binary data)", EXPORT, path)
     first = next((line for line in text.splitlines() if line.strip()), "")
-    separator = max(",;\t|", key=first.count) if path.suffix.lower() != ".tsv" else "\t"
+    likely = sorted(
+        SEPARATORS, key=lambda one: (one == "\t" and path.suffix.lower() == ".tsv", first.count(one))
+    )
+    found = _split(text, likely[-1], path)
+    for separator in likely[-2::-1]:
+        if not wanted or _header(found, wanted) is not None:
+            break
+        other = _split(text, separator, path)  # a title stands above the header, and has other signs
+        found = other if _header(other, wanted) is not None else found
+    return found
+
+
+def _split(text: str, separator: str, path: Path) -> Lines:
     csv.field_size_limit(1 << 24)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    lines: Lines = []
+    line = 1
     try:
-        rows = [_clean(row) for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator)]
+        for row in reader:
+            cells = _clean(row)
+            if len(cells) > MOST_COLUMNS:
+                raise UserError(f"has more than {MOST_COLUMNS} columns", EXPORT, path)
+            if any(cells):
+                lines.append((line, cells))
+            line = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"is not a readable table ({error})", EXPORT, path) from None
-    if any(len(row) > MOST_COLUMNS for row in rows):
-        raise UserError(f"has more than {MOST_COLUMNS} columns", EXPORT, path)
-    return [row for row in rows if any(row)]
+    return lines
 
 
 def decoded(data: bytes, path: Path) -> str:
@@ -149,7 +192,7 @@ def decoded(data: bytes, path: Path) -> str:
     raise UserError("is not readable text", EXPORT, path)
 
 
-def _workbook(data: bytes, path: Path, sheet: str) -> dict[str, list[list[str]]]:
+def _workbook(data: bytes, path: Path, sheet: str) -> dict[str, Lines]:
     """The rows that hold something, by sheet. Cell by cell: one far cell must not fill a table of millions."""
     import openpyxl
 
@@ -177,11 +220,11 @@ def _workbook(data: bytes, path: Path, sheet: str) -> dict[str, list[list[str]]]
         raise UserError(f"is not a readable table ({reason})", EXPORT, path) from None
 
 
-def _sheet(sheet: Any, path: Path) -> list[list[str]]:
+def _sheet(sheet: Any, path: Path) -> Lines:
     sheet.reset_dimensions()  # what the file claims about its size is not asked
-    rows: list[list[str]] = []
+    rows: Lines = []
     empty = 0
-    for cells in sheet.iter_rows(values_only=True):
+    for line, cells in enumerate(sheet.iter_rows(values_only=True), start=1):
         if not any(cell is not None for cell in cells):
             empty += 1
             if empty > MOST_EMPTY_ROWS:
@@ -196,7 +239,7 @@ def _sheet(sheet: Any, path: Path) -> list[list[str]]:
                 raise UserError(f"has more than {MOST_COLUMNS} columns", EXPORT, path)
             row = row[:MOST_COLUMNS]  # a stray cell far to the right
         if any(row):
-            rows.append(row)
+            rows.append((line, row))
         if len(rows) > MOST_ROWS:
             raise UserError(f"has more than {MOST_ROWS} rows", EXPORT, path)
     return rows

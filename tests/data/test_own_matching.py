@@ -154,8 +154,13 @@ def test_suffixes_in_capitals_are_suffixes(tmp_path):
 def test_names_are_composed_as_text_is(tmp_path):
     """Some file systems keep ä as two signs; tables and data files have one."""
     arrays(tmp_path, *(f"{cls}/sch\u0061\u0308del{i}" for i, cls in enumerate("0101")))
-    table(tmp_path, "case,label\n" + "".join(f"sch\u00e4del{i},{i % 2}\n" for i in range(4)))
-    data = described(columns={"case": "case", "class": "label"})
+    table(tmp_path, "case,label\n" + "".join(f"sch\u00e4del{i},b\u00f6{i % 2}\n" for i in range(4)))
+    data = described(columns={"case": "case", "class": "label"}, classes=["bo\u03080", "b\u00f61"])
+    data.split.test_fraction = 0.5
+    assert len(find_cases(data, tmp_path).cases) == 4
+    for index, name in enumerate(("bo\u03080", "b\u00f61")):
+        (tmp_path / str(index)).rename(tmp_path / name)
+    data = described(pattern="{class}/{case}.npy", classes=["b\u00f60", "bo\u03081"])
     data.split.test_fraction = 0.5
     assert len(find_cases(data, tmp_path).cases) == 4
 

@@ -367,6 +367,7 @@ TABLES = {
     "UTF-16, big": b"\xfe\xff" + _csv("\t", "utf-16-be"), "Latin-1": _csv(";", "latin-1", "\r\n"),
     "old Mac": _csv(",", "utf-8", "\r"), "title above": b"Export of 1 May\n\n" + _csv(",", "utf-8"),
     "empty rows": _csv(",", "utf-8") + b"\n,\n,\n",
+    "title of another kind": b"Miller, Smith, 3 May\n\n" + _csv(";", "utf-8"),
 }  # fmt: skip
 
 
@@ -375,6 +376,34 @@ def test_csv_as_programs_write_it(kind, tmp_path):
     (tmp_path / "t.csv").write_bytes(TABLES[kind])
     table = tables.read_table(tmp_path / "t.csv", columns=("id", "label"))
     assert [tuple(row) for row in table.rows] == ROWS[1:]
+
+
+def test_rows_know_their_lines(tmp_path):
+    (tmp_path / "t.csv").write_text('A title\n\nid,label\n1,"two\nlines"\n\n2,b\n')
+    table = tables.read_table(tmp_path / "t.csv", columns=("id", "label"))
+    assert table.lines == [4, 7] and table.column("id") == ["1", "2"]
+    frame = pandas.DataFrame([["A title", ""], ["id", "label"], ["1", "a"], [None, None], ["2", "b"]])
+    frame.to_excel(tmp_path / "t.xlsx", header=False, index=False)
+    assert tables.read_table(tmp_path / "t.xlsx", columns=("id", "label")).lines == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,label,label\n1,a,b\n", "has the column label more than once"),
+        ("id,text,label\n1,small, round,a\n", "line 2 has 4 cells, the header 3"),
+        ("id,label\n1,7,a\n", "line 2 has 3 cells, the header 2"),  # R names rows, but not their column
+        ("id;label\n1;a;;\n", None),
+        ("id,label,note,note\n1,a,x,y\n", None),
+    ],
+)
+def test_cells_that_might_be_another_columns(text, message, tmp_path):
+    (tmp_path / "t.csv").write_text(text)
+    if message is None:
+        assert tables.read_table(tmp_path / "t.csv", columns=("id", "label")).column("label") == ["a"]
+        return
+    with pytest.raises(UserError, match=message):
+        tables.read_table(tmp_path / "t.csv", columns=("id", "label"))
 
 
 def _styles(data, change):

@@ -54,7 +54,7 @@ def read_rows(data: DataFile, home: Path) -> list[Row]:
     require_columns(frame, wanted, path)
     rows = [
         Row(line, {what: record[column] for what, column in table.columns.items()})
-        for line, record in enumerate(frame.records(), start=2)
+        for line, record in zip(frame.lines, frame.records(), strict=True)
     ]
     keys = [name for name in ("file", "case", "patient") if name in table.columns]
     rows = [row for row in rows if any(row.values[name] for name in keys)]

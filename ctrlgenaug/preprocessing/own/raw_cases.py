@@ -87,7 +87,7 @@ def _written(data: DataFile) -> tuple[str, ...]:
     spec = data.spec(Path(), "")
     return (
         *(spec.slices_dir, spec.frames_dir, spec.clips_dir, spec.priors_dir, spec.motion_dir),
-        spec.trajectories_dir,
+        *(spec.trajectories_dir, f"{spec.motion_dir}_pictures"),
     )
 
 

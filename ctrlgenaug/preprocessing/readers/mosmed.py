@@ -84,7 +84,7 @@ def read_registry(registry: Path, data_root: Path) -> tuple[list[Case], dict[str
     columns = [name if name in table.columns else table.columns[i] for i, name in enumerate(COLUMNS, start=1)]
     rows: list[tuple[str, str, Path]] = []
     rejected = {}
-    for number, (category, study_file) in enumerate(zip(*map(table.column, columns), strict=True), start=2):
+    for number, category, study_file in zip(table.lines, *map(table.column, columns), strict=True):
         try:
             if not category and not study_file:
                 continue  # spreadsheets end in empty rows

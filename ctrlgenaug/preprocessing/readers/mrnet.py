@@ -48,9 +48,9 @@ def read_labels(root: Path, split: str) -> tuple[list[Case], dict[str, str]]:
     if len(table.columns) < 2:
         raise UserError("has fewer than two columns", "Give lines of the form id,label", path)
     cases, rejected = [], {}
-    for number, (series_id, label) in enumerate((row[:2] for row in table.rows), start=1):
+    for number, (series_id, label, *_) in zip(table.lines, table.rows, strict=True):
         digits, cls = whole_number(series_id), whole_number(label)
-        if number == 1 and not digits.isdecimal():
+        if number == table.lines[0] and not digits.isdecimal():
             continue  # the header row of those files that have one
         if not digits.isdecimal() or cls not in classes:
             rejected[f"line {number} of {path.name}"] = (

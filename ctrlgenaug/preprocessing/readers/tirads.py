@@ -91,7 +91,7 @@ def read_nodules(path: str | Path) -> tuple[list[Nodule], dict[str, str]]:
     table = read_table(path, columns=columns)
     require_columns(table, columns, path)
     rows, rejected = [], {}
-    for line, row in enumerate(table.records(), start=2):
+    for line, row in zip(table.lines, table.records(), strict=True):
         level = row["ti-rads_level"].upper().removeprefix("TR")
         try:
             number = nodule_number(row["annot_id"])
