@@ -14,8 +14,11 @@ from ctrlgenaug import datasets, steps
 from ctrlgenaug.checking import measures
 from ctrlgenaug.checking.findings import ERROR, NOTE, WARNING, StageCheck
 from ctrlgenaug.checking.measures import Measure
+from ctrlgenaug.conditions.image_priors import frame_digest
+from ctrlgenaug.conditions.motion_extraction import is_of
 from ctrlgenaug.datasets import SPLITS, DatasetSpec
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.preprocessing import ledger
 from ctrlgenaug.preprocessing.batch import Case, source_folder
 from ctrlgenaug.preprocessing.clips import read_cases
 from ctrlgenaug.preprocessing.own.cases import find_cases
@@ -315,6 +318,10 @@ def check_priors(question: Question) -> StageCheck:
     needed = {spec.first_frame(clip.name) for clip in clips}
     there = {path.stem for path in folder.glob("*.npy") if not is_litter(path.name)}
     stage.add_if(ERROR, "{n} clips' first frames have no prior", sorted(needed - there))
+    noted, frames = ledger.entries(folder), question.home / spec.frames_dir
+    digests = {name: frame_digest(frames / f"{name}.png") for name in sorted(there & noted.keys())}
+    former = [name for name, digest in digests.items() if digest not in (None, noted[name]["made_from"])]
+    stage.add_if(ERROR, "{n} frames are others than their priors were made of", former)
     outcome = steps.for_each_case(
         measures.prior_of, sorted(there), [(folder / f"{name}.npy",) for name in sorted(there)],
         num_workers=question.num_workers, description="checking priors", unit="prior", folders=[folder],
@@ -346,6 +353,13 @@ def check_motion(question: Question) -> StageCheck:
         lacking = [name for name, pair in paths.items() if not pair[index].is_file()]
         stage.add_if(ERROR, f"{{n}} clips have no {what}", lacking)
     whole = {name: pair for name, pair in paths.items() if all(path.is_file() for path in pair)}
+    noted = ledger.entries(question.home / spec.motion_dir)
+    former = [
+        clip.name
+        for clip in clips
+        if clip.name in noted and clip.sources[0].is_file() and not is_of(noted[clip.name], clip.sources[0])
+    ]
+    stage.add_if(ERROR, "{n} clips are others than their motion fields were made of", former)
     outcome = steps.for_each_case(
         measures.motion_of, list(whole), list(whole.values()),
         num_workers=question.num_workers, description="checking motion", unit="clip", folders=[question.home],

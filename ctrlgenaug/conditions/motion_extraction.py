@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ from ctrlgenaug.conditions.motion_field import READERS, load_field, motion_field
 from ctrlgenaug.contact_sheet import save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE, DatasetSpec
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.files import fingerprint
 from ctrlgenaug.folders import claim_folder, exclusive
 from ctrlgenaug.plain_data import read_json, save_npy
+from ctrlgenaug.preprocessing import ledger
 from ctrlgenaug.video import ENCODER_THREADS, read_video
 
 ENCODER = "x264 defaults from rgb24, {} threads"
@@ -144,10 +145,11 @@ def extract_motion(
         before = {"fill_blocks": False}
         claim_folder(field_dir, settings.encoding, before=before)
         claim_folder(trajectory_dir, settings.encoding | drawing, before=before)
+        noted = ledger.entries(field_dir)
         outcome = steps.for_each_case(
             extract_clip,
             [item.name for item in files],
-            [(item, settings) for item in files],
+            [(item, settings, noted.get(item.name)) for item in files],
             num_workers=num_workers,
             strict=strict,
             description="motion",
@@ -158,9 +160,14 @@ def extract_motion(
     return outcome, field_dir, trajectory_dir
 
 
-def extract_clip(files: ClipFiles, settings: Settings) -> bool:
-    """Makes the files of one clip where they are missing, damaged or older than it; returns whether any was."""
-    if _complete(files, settings):
+def extract_clip(files: ClipFiles, settings: Settings, noted: dict[str, Any] | None = None) -> bool:
+    """Makes the files of one clip where they are missing, damaged or of a former clip; returns whether any was.
+
+    ``noted`` is the clip's entry in the ledger of the fields' folder, which says which version of it they are of.
+    """
+    if _complete(files, settings, noted):
+        if noted is None:  # of a folder from before there was a ledger
+            _note(files)
         return False
     try:
         frames = read_video(files.clip, settings.num_frames)
@@ -186,24 +193,34 @@ def extract_clip(files: ClipFiles, settings: Settings) -> bool:
     save(files.trajectories, tracks)
     if settings.visualize:
         save_picture(files.picture, draw_field(frames, field))
-    _date_after_clip(files)
+    _note(files)
     return True
 
 
-def _date_after_clip(files: ClipFiles) -> None:
-    """Dates new files like their clip where that lies in the future, or they would be made anew by every run."""
-    made_from = files.clip.stat().st_mtime_ns
-    for path in (files.field, files.trajectories, files.picture):
-        if path.exists() and path.stat().st_mtime_ns < made_from:
-            os.utime(path, ns=(made_from, made_from))
+def made_from(clip: Path) -> list[Any]:
+    """Which version of a clip its field is of: digest, size and time."""
+    stat = clip.stat()
+    return [fingerprint([clip]), stat.st_size, stat.st_mtime_ns]
 
 
-def _complete(files: ClipFiles, settings: Settings) -> bool:
+def is_of(noted: dict[str, Any], clip: Path) -> bool:
+    """Whether a field is noted to be of ``clip`` as it is now; a mere copy with another date is the same clip."""
+    digest, *unchanged = noted["made_from"]
+    stat = clip.stat()
+    return unchanged == [stat.st_size, stat.st_mtime_ns] or digest == fingerprint([clip])
+
+
+def _note(files: ClipFiles) -> None:
+    entry = {"case": files.name, "made_from": made_from(files.clip), "files": {}}
+    ledger.record(files.field.parent, entry)
+
+
+def _complete(files: ClipFiles, settings: Settings, noted: dict[str, Any] | None) -> bool:
     wanted = [files.field, files.trajectories] + [files.picture] * settings.visualize
     try:
-        made_from = files.clip.stat().st_mtime_ns
-        # Clips sampled otherwise have the same names, so the time tells whether a file is still of this clip.
-        if any(path.stat().st_mtime_ns < made_from for path in wanted):
+        # Clips sampled otherwise have the same names. Without a note the time tells whether it is still the same.
+        dates = [path.stat().st_mtime_ns for path in wanted]
+        if not is_of(noted, files.clip) if noted else min(dates) < files.clip.stat().st_mtime_ns:
             return False
         load_field(files.field, settings.num_frames, mmap=True)
         trajectories.load_trajectories(files.trajectories, settings.num_frames)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -91,6 +92,18 @@ def test_a_second_run_makes_only_what_is_missing_damaged_or_stale(make_home, run
     assert "1 clips made, 2 were there already" in last_line(run_script(*command, cwd=tmp_path))
     changed = {name for name, digest in digests(home).items() if before[name] != digest}
     assert changed == {f"{folder}/{third}.npy" for folder in (MOSMED.motion_dir, MOSMED.trajectories_dir)}
+
+    # a former clip put back as it was, with its date, and a mere copy with a newer one
+    clips = home / MOSMED.clips_dir
+    write_avi(clips / f"{third}.avi", CLIPS[third])
+    os.utime(clips / f"{third}.avi", (1e9, 1e9))
+    (clips / f"{first}.avi").touch()
+    assert "1 clips made, 2 were there already" in last_line(run_script(*command, cwd=tmp_path))
+    assert digests(home) == before
+    (home / MOSMED.motion_dir / ".finished.jsonl").unlink()  # a folder from before there was one
+    (clips / f"{second}.avi").touch()
+    assert "2 clips made, 1 were there already" in last_line(run_script(*command, cwd=tmp_path))
+    assert "0 clips made, 3 were there already" in last_line(run_script(*command, cwd=tmp_path))
 
 
 def test_killed_and_continued_gives_the_same_files(make_home, run_script, repository, tmp_path):

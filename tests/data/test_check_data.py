@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 from raw_examples import knee
 
+from ctrlgenaug.conditions.image_priors import frame_digest
+from ctrlgenaug.conditions.motion_extraction import made_from
 from ctrlgenaug.conditions.trajectories import save_tracks, track
 from ctrlgenaug.plain_data import read_jsonl, save_npy, write_jsonl
+from ctrlgenaug.preprocessing import ledger
 
 DATA = """name: Knee
 classes: ["0", "1"]
@@ -37,6 +41,11 @@ def whole(tmp_path_factory, call_script):
             field[:, 0, 96:128, 96:128] = 8.0
             save_npy(home / "Knee_motion_field" / f"{name}.npy", field)
             save_tracks(home / "Knee_motion_field_trajectory" / f"{name}.npy", track(field, 0))
+            frame = name.replace("_s", "_slice")
+            digest = frame_digest(home / "Knee_data" / f"{frame}.png")
+            ledger.record(home / "Knee_data_emb", {"case": frame, "made_from": digest, "files": {}})
+            version = made_from(home / "Knee_volume" / f"{name}.avi")
+            ledger.record(home / "Knee_motion_field", {"case": name, "made_from": version, "files": {}})
     return root
 
 
@@ -91,6 +100,17 @@ def _move_row(home):
     write_jsonl(folder / "train_metadata.jsonl", train[1:])
 
 
+def _exchange(pattern):
+    """Puts another file's contents into the first, with a date before anything was made of it."""
+
+    def spoil(home):
+        first, *_, last = sorted(home.glob(pattern))
+        first.write_bytes(last.read_bytes())
+        os.utime(first, (1e9, 1e9))
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("stage", "spoil", "message", "code"),
     [
@@ -112,6 +132,8 @@ def _move_row(home):
         ("priors", lambda home: _cut(_first(home / "Knee_data_emb", "*.npy")), "cannot be used", 1),
         ("motion", lambda home: _first(home / "Knee_motion_field", "*.npy").unlink(), "clips have no motion field", 1),
         ("motion", lambda home: _cut(_first(home / "Knee_motion_field_trajectory", "*.npy")), "cannot be used", 1),
+        ("motion", _exchange("Knee_volume/*.avi"), "1 clips are others than their motion fields were made of", 1),
+        ("priors", _exchange("Knee_data/*slice01.png"), "1 frames are others than their priors were made of", 1),
         ("motion", lambda home: shutil.rmtree(home / "Knee_motion_field"), "is not there yet", 2),
     ],
 )  # fmt: skip

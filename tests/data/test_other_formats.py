@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import cv2
 import h5py
@@ -161,6 +162,18 @@ def plain_crop(image, mask):
     top, left = (side - crop.shape[0]) // 2, (side - crop.shape[1]) // 2
     square[top : top + crop.shape[0], left : left + crop.shape[1]] = crop
     return cv2.resize(square, (256, 256))
+
+
+def test_texts_are_not_put_to_another_class(tmp_path):
+    """The table says another grade now: the frames' metadata would keep the former one, and its split."""
+    nodule = tirads.Nodule(7, "TR5", "train", "The nodule is solid, and smooth.")
+    for split in ("train", "test"):
+        line = '{"file_name": "Nodule7_1.png", "text": "", "cls": "TR4"}\n'
+        (tmp_path / f"{split}_metadata.jsonl").write_text(line if split == "train" else "")
+    with pytest.raises(
+        UserError, match="says class TR4 of Nodule7, metadata.csv says TR5.*extract_all_images"
+    ):
+        tusc.put_texts(tmp_path, {"Nodule7": nodule}, Path("metadata.csv"))
 
 
 def test_tusc_from_films_to_clips(phantom, run_script):

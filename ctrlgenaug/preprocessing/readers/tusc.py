@@ -249,6 +249,9 @@ def put_texts(folder: Path, nodules: dict[str, Nodule], table: Path) -> tuple[in
                     raise UserError(
                         f"has no description of {case}", f"Mend its row, or leave it out of {path}", table
                     )
+                if str(row["cls"]) != nodules[case].cls:
+                    problem = f"says class {row['cls']} of {case}, {table.name} says {nodules[case].cls}"
+                    raise UserError(problem, "Run extract_all_images.py and the step after it again", path)
                 rows.append({"file_name": row["file_name"], "text": nodules[case].text, "cls": row["cls"]})
                 changed += rows[-1] != row
             seen += len(rows)
