@@ -10,12 +10,13 @@
 #   bash reproduce.sh --phantoms --no_base              a generator that never saw anything but the labelled clips
 #   --seeds "0 1 2 3 4"   of the classifiers            --arms all         see bash reproduce.sh MosMed --help
 #   --wanted "20 60 20"   synthetic clips by class      --out FOLDER       (default: phantom_comparison[_quick][_ACDC])
+#   --training_steps "40 240 160"   of the generator's VAE, LDM and sequence LDM
 #
 # FOLDER/rare_N/table.md and gains.png show the arms. The same command again continues.
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
-quick= rare= seeds= arms=all wanted= out= base=1 name=MosMed generators=3407
+quick= rare= seeds= arms=all wanted= out= base=1 name=MosMed generators=3407 training_steps=
 while [ $# -gt 0 ]; do
     case $1 in
         --quick) quick=1; shift ;;
@@ -26,8 +27,9 @@ while [ $# -gt 0 ]; do
         --seeds) seeds=${2:?--seeds needs numbers}; shift 2 ;;
         --arms) arms=${2:?--arms needs names}; shift 2 ;;
         --wanted) wanted=${2:?--wanted needs a number}; shift 2 ;;
+        --training_steps) training_steps=${2:?--training_steps needs three numbers}; shift 2 ;;
         --out) out=${2:?--out needs a folder}; shift 2 ;;
-        -h | --help) sed -n '2,14s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
+        -h | --help) sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
         *) echo "error: unknown option $1. See bash reproduce.sh --phantoms --help." >&2; exit 2 ;;
     esac
 done
@@ -42,6 +44,8 @@ case $name in # patients of a raw class to draw, synthetic clips of a class, and
     MRNet) slices=16,30 drawn=150 several=(20 60) few=(2 4) ;;
     ACDC) slices=8,18 drawn=75 several=(20 60 20 20 20) few=(2 4 2 2 2) ;;
 esac
+[ -z "$training_steps" ] || [[ $training_steps =~ ^[1-9][0-9]*\ [1-9][0-9]*\ [1-9][0-9]*$ ]] ||
+    { echo "error: --training_steps needs three numbers, of VAE, LDM and sequence LDM, got \"$training_steps\"" >&2; exit 2; }
 out=${out:-phantom_comparison${quick:+_quick}}
 [ "$name" = MosMed ] || [ "$out" != "phantom_comparison${quick:+_quick}" ] || out=${out}_$name
 source "$ROOT/scripts/environment.sh"
@@ -49,16 +53,17 @@ prepare_environment
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
 
 # What --quick makes smaller: two patients of the rare class, a generator of a few steps, some arms of a few steps.
-vae_steps=40 ldm_steps=240 sequence_steps=160 # after the miniature base model, which saw drawings without labels
-[ -n "$base" ] || vae_steps=400 ldm_steps=1500 sequence_steps=400
+trained="40 240 160" # after the miniature base model, which saw drawings without labels
+[ -n "$base" ] || trained="400 1500 400"
 if [ -n "$quick" ]; then
     patients=12 others=6 rare=${rare:-2} seeds=${seeds:-0 1} wanted=${wanted:-${few[*]}} inference_steps=2 steps=12 filter_steps=20
-    vae_steps=4 ldm_steps=4 sequence_steps=2
+    trained="4 4 2"
     [ "$arms" != all ] || arms="focal joint joint_semantic joint_filtered joint_filtered_best_rival real_x2"
 else
     patients=$drawn others=30 rare=${rare:-6} seeds=${seeds:-0 1 2 3 4} wanted=${wanted:-${several[*]}}
     inference_steps=12 steps=300 filter_steps=300
 fi
+read -r vae_steps ldm_steps sequence_steps <<<"${training_steps:-$trained}"
 vae=(max_train_steps=$vae_steps) ldm=(max_train_steps=$ldm_steps balance_classes=true)
 sequence=(max_train_steps=$sequence_steps balance_classes=true)
 [ -z "$quick" ] || sequence+=(steering_samples=2)
@@ -104,8 +109,9 @@ generator() {
 # filtered FOLDER PATIENTS: what the noise filter keeps of FOLDER's clips, with a classifier of the real ones.
 filtered() {
     local levels
-    step "classifier of real clips, for the filter" "$PYTHON" "$ROOT/train_classifier.py" --data_name "$name" "${classifier[@]}" \
-        --steps "$filter_steps" --patients "$2" --class_weights --validation_fraction 0 --seed 100 --output_dir "$1/filter_classifier"
+    step "classifier of real clips, for the filter" "${one_thread[@]}" "$PYTHON" "$ROOT/train_classifier.py" \
+        --data_name "$name" "${classifier[@]}" --steps "$filter_steps" --patients "$2" --class_weights --validation_fraction 0 \
+        --seed 100 --output_dir "$1/filter_classifier"
     for levels in semantic "semantic within between"; do
         # shellcheck disable=SC2086
         step "noise filter: $levels" "$PYTHON" "$ROOT/noisy_data_filter.py" --data_name "$name" \
@@ -129,8 +135,8 @@ compare() {
         filtered "$made" "$patients"
         synthetic+=("$made/$model/cond_im_synthesis_mp4") semantic+=("$made/semantic") both+=("$made/semantic_within_between")
     done
-    step "arms" "$PYTHON" -m augment.comparison "$name" "${classifier[@]/#--classifier/--classifiers}" --steps "$steps" \
-        --patients "$patients" --seeds "$seeds" --arms "$arms" --output "rare_$1" \
+    step "arms" "${one_thread[@]}" "$PYTHON" -m augment.comparison "$name" "${classifier[@]/#--classifier/--classifiers}" \
+        --steps "$steps" --patients "$patients" --seeds "$seeds" --arms "$arms" --output "rare_$1" \
         --synthetic "${synthetic[@]}" --semantic "${semantic[@]}" --filtered "${both[@]}"
 }
 
@@ -145,6 +151,7 @@ step "stand-in weights" "$PYTHON" -m augment.demo.weights --out weights --random
 
 model=sequence_model_$name
 classifier=(--classifier tiny --input_size 32 --device cpu)
+one_thread=(env OMP_NUM_THREADS=1) # sums in another order round differently, and runs are compared across machines
 for number in $rare; do
     compare "$number"
 done

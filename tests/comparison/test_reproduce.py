@@ -559,12 +559,25 @@ def test_each_seed_takes_the_clips_of_a_generator_in_turn(reproduce):
         reproduce("MosMed", *flags, "--filtered", "one")
 
 
+@pytest.mark.parametrize("steps", ["40 240", "40 0 160", "40 240 160 1", "a b c"])
+def test_training_steps_of_phantoms_are_three_numbers(tmp_path, repository, steps):
+    command = ["bash", str(repository / "reproduce.sh"), "--phantoms", "--training_steps", steps]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (
+        done.returncode == 2
+        and f'--training_steps needs three numbers, of VAE, LDM and sequence LDM, got "{steps}"'
+        in done.stderr
+    )
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 def test_knees_with_two_generators(tmp_path, repository):
     """The other data set: a generator a seed, each with its own clips."""
     environment = {**os.environ, "CTRLGENAUG_ENV": "active", "OMP_NUM_THREADS": "1"}
     command = ["bash", str(repository / "reproduce.sh"), "--phantoms", "--quick", "--data_name", "MRNet"]
     command += ["--generators", "1 2", "--arms", "joint oversampled", "--out", str(tmp_path / "out")]
+    command += ["--training_steps", "4 5 3"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     rows = {row["arm"]: row for row in json.loads((tmp_path / "out/rare_2/table.json").read_text())}
@@ -574,6 +587,9 @@ def test_knees_with_two_generators(tmp_path, repository):
         for seed in (1, 2)
     ]
     assert len(made[0]) == len(made[1]) == 6
+    for stage, steps in (("ldm", 5), ("sequence_ldm", 3)):
+        log = tmp_path / f"out/rare_2/generator_1/runs/{stage}/train_loss.txt"
+        assert log.read_text().splitlines()[-1].startswith(f"Iter{steps}-")
     assert all(one.name == other.name for one, other in zip(*made, strict=True))
     assert any(one.read_bytes() != other.read_bytes() for one, other in zip(*made, strict=True))
 
