@@ -8,7 +8,7 @@
 #                                                       ligaments; MosMed, the default: chests, CT-1
 #   bash reproduce.sh --phantoms --generators "0 1 2"   several, of these seeds; the classifiers take them in turn
 #   bash reproduce.sh --phantoms --no_base              a generator that never saw anything but the labelled clips
-#   --seeds "0 1 2 3 4"   of the classifiers            --arms all         see bash reproduce.sh MosMed --help
+#   --seeds "0 1 2 3 4"   of the classifiers            --arms all         python -m augment.comparison.arms lists them
 #   --wanted "20 60 20"   synthetic clips by class      --out FOLDER       (default: phantom_comparison[_quick][_ACDC])
 #   --training_steps "40 240 160"   of the generator's VAE, LDM and sequence LDM
 #
@@ -44,13 +44,29 @@ case $name in # patients of a raw class to draw, synthetic clips of a class, and
     MRNet) slices=16,30 drawn=150 several=(20 60) few=(2 4) ;;
     ACDC) slices=8,18 drawn=75 several=(20 60 20 20 20) few=(2 4 2 2 2) ;;
 esac
-[ -z "$training_steps" ] || [[ $training_steps =~ ^[1-9][0-9]*\ [1-9][0-9]*\ [1-9][0-9]*$ ]] ||
-    { echo "error: --training_steps needs three numbers, of VAE, LDM and sequence LDM, got \"$training_steps\"" >&2; exit 2; }
+# numbers OPTION VALUE LEAST MOST [COUNTS]: stops now, not in the step hours from here that would read VALUE.
+numbers() {
+    local number values
+    read -ra values <<<"$2"
+    [ -z "$2" ] || [[ " ${5:-${#values[@]}} " == *" ${#values[@]} "* ]] ||
+        { echo "error: $1 needs ${5/ / or } numbers, got \"$2\"" >&2; exit 2; }
+    for number in "${values[@]}"; do
+        [[ $number =~ ^[0-9]{1,9}$ ]] && ((10#$number >= $3 && 10#$number <= $4)) ||
+            { echo "error: $1 needs numbers from $3 to $4, got \"$number\"" >&2; exit 2; }
+    done
+}
+numbers --rare "$rare" 1 $((drawn * 4 / 5)) # the drawn patients that the split leaves for training
+numbers --generators "$generators" 0 999999999
+numbers --seeds "$seeds" 0 999999999
+numbers --wanted "$wanted" 0 999999999 "1 ${#several[@]}"
+numbers --training_steps "$training_steps" 1 999999999 3
 out=${out:-phantom_comparison${quick:+_quick}}
 [ "$name" = MosMed ] || [ "$out" != "phantom_comparison${quick:+_quick}" ] || out=${out}_$name
 source "$ROOT/scripts/environment.sh"
 prepare_environment
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
+# shellcheck disable=SC2086  # $arms is several words
+"$PYTHON" -m augment.comparison.arms $arms >/dev/null
 
 # What --quick makes smaller: two patients of the rare class, a generator of a few steps, some arms of a few steps.
 trained="40 240 160" # after the miniature base model, which saw drawings without labels

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from augment.classifiers.settings import Paradigm, RunSettings
+from ctrlgenaug import steps
 from ctrlgenaug.errors import UserError
 
 Level = Literal["none", "unfiltered", "semantic", "filtered"]
@@ -171,3 +172,18 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
         for name, value in one.items()
         if name in other and other[name] != value
     )
+
+
+def main() -> None:
+    parser = steps.parser(
+        "Lists the arms of the comparison.", "python -m augment.comparison.arms rival joint_semantic"
+    )
+    parser.add_argument(
+        "arms", nargs="*", default=["all"], help=f"names, or groups: {', '.join(GROUPS)} (default: all)"
+    )
+    for arm in choose(parser.parse_args().arms):
+        print(f"{arm.name:28}{arm.group:11}{arm.title}")
+
+
+if __name__ == "__main__":
+    steps.run(main)

@@ -20,6 +20,7 @@ from augment.classifiers.settings import FitSettings, RunSettings
 from augment.comparison import __main__ as command
 from augment.comparison import runs
 from augment.comparison.arms import ARMS, BEST_RIVAL, BY_NAME, GROUPS, choose, rare_class, settings_of
+from augment.comparison.arms import main as arms_main
 from augment.comparison.few_patients import make_home as make_few
 from augment.comparison.runs import best_rival, collect
 from augment.comparison.table import markdown, summarise
@@ -559,16 +560,44 @@ def test_each_seed_takes_the_clips_of_a_generator_in_turn(reproduce):
         reproduce("MosMed", *flags, "--filtered", "one")
 
 
-@pytest.mark.parametrize("steps", ["40 240", "40 0 160", "40 240 160 1", "a b c"])
-def test_training_steps_of_phantoms_are_three_numbers(tmp_path, repository, steps):
-    command = ["bash", str(repository / "reproduce.sh"), "--phantoms", "--training_steps", steps]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (
-        done.returncode == 2
-        and f'--training_steps needs three numbers, of VAE, LDM and sequence LDM, got "{steps}"'
-        in done.stderr
-    )
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--training_steps", "40 240", "--training_steps needs 3 numbers"),
+        ("--training_steps", "40 0 160", "--training_steps needs numbers from 1 to"),
+        ("--rare", "6 121", '--rare needs numbers from 1 to 120, got "121"'),
+        ("--rare", "0", "--rare needs numbers from 1"),
+        ("--generators", "1 two", '--generators needs numbers from 0 to 999999999, got "two"'),
+        ("--seeds", "0 -1", '--seeds needs numbers from 0 to 999999999, got "-1"'),
+        ("--wanted", "20 60", "--wanted needs 1 or 3 numbers"),
+        ("--wanted", "20 6.5 20", '--wanted needs numbers from 0 to 999999999, got "6.5"'),
+        ("--arms", "joint focale", "'focale' is no arm"),
+    ],
+)
+def test_phantom_comparison_reads_its_numbers_before_hours_of_work(tmp_path, repository, option, value, said):
+    environment = {**os.environ, "CTRLGENAUG_ENV": "active"}
+    command = [
+        "bash",
+        str(repository / "reproduce.sh"),
+        "--phantoms",
+        option,
+        value,
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode != 0 and said in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.glob("out/*"))
+
+
+def test_the_arms_are_listed(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["arms", "ceiling"])
+    arms_main()
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == [
+        "baseline",
+        "real_x2",
+        "real_x4",
+    ]
 
 
 @pytest.mark.slow
