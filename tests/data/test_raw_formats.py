@@ -20,7 +20,7 @@ from nibabel import orientations
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import check_file
 from ctrlgenaug.plain_data import load_npy
-from ctrlgenaug.preprocessing import pictures, png, tables
+from ctrlgenaug.preprocessing import deflate, pictures, png, tables
 from ctrlgenaug.preprocessing.batch import Case
 from ctrlgenaug.preprocessing.nifti import existing, read_nifti, read_volume
 from ctrlgenaug.preprocessing.own.reading import read_raw
@@ -233,6 +233,26 @@ def test_quirks_of_nifti_files_change_nothing(quirk, tmp_path):
     QUIRKS[quirk](tmp_path / "v.nii")
     (path,) = tmp_path.iterdir()
     np.testing.assert_array_equal(read_nifti(path), LAS)
+
+
+@pytest.mark.parametrize("module", ["isal", "zlib"])
+def test_a_flipped_bit_in_a_packed_volume_is_no_other_volume(module, tmp_path, monkeypatch):
+    """Whatever comes out of it: the checksum at the end tells."""
+    if module == "zlib":
+        monkeypatch.setattr(deflate, "_module", zlib)
+    voxels = np.random.default_rng(0).normal(0, 50, (32, 32, 8)).astype(np.int16)
+    packed = bytearray(gzip.compress(nibabel.Nifti1Image(voxels, AFFINE).to_bytes(), 1))
+    np.testing.assert_array_equal(_read_bytes(tmp_path / "v.nii.gz", packed), voxels)
+    for place in range(1000, len(packed) - 20, len(packed) // 30):
+        damaged = bytearray(packed)
+        damaged[place] ^= 4
+        with pytest.raises(UserError, match="is damaged or truncated"):
+            _read_bytes(tmp_path / "v.nii.gz", damaged)
+
+
+def _read_bytes(path, content):
+    path.write_bytes(content)
+    return read_nifti(path)
 
 
 def test_a_table_may_name_the_other_suffix(tmp_path):
