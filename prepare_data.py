@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from ctrlgenaug import datasets, steps
@@ -52,7 +53,7 @@ def guess(folder: Path, out: str | None) -> int:
         print(f"seen: {line}")
     write_text(target, text)
     datasets.load(target)
-    print(f"wrote {target}; read it, then: python check_data.py --data {target}")
+    print(f"wrote {target}; read it, then: python check_data.py --data {shlex.quote(str(target))}")
     return 0
 
 

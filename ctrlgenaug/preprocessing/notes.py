@@ -30,8 +30,9 @@ def note(text: str) -> None:
 
 
 def note_spacing(frames: float, rows: float, columns: float) -> None:
-    """Notes the millimetres between the frames, rows and columns of the case that is being read."""
-    _current.spacing = (frames, rows, columns)
+    """Notes the millimetres between the frames, rows and columns of the case that is being read, where known."""
+    if min(frames, rows, columns) > 0:
+        _current.spacing = (frames, rows, columns)
 
 
 def taken() -> Notes:

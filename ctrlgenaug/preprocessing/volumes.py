@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctrlgenaug.imports import without
+from ctrlgenaug.preprocessing.notes import note
 
 with without(
     "pydicom"
@@ -36,18 +37,26 @@ class Volume:
 
     @property
     def orientation(self) -> str:
-        """Where the three axes lead, e.g. ``LAS``."""
+        """Where the three axes lead, e.g. ``LAS``; ``?`` for one of which the affine does not say it."""
+        if not np.isfinite(self.affine).all():
+            return "???"
         return "".join(axis or "?" for axis in nibabel.aff2axcodes(self.affine))
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        """Millimetres between voxels along the three axes."""
-        x, y, z = np.sqrt((self.affine[:3, :3] ** 2).sum(0))
+        """Millimetres between voxels along the three axes; 0 where the affine does not say it."""
+        x, y, z = np.nan_to_num(np.sqrt((self.affine[:3, :3] ** 2).sum(0)), posinf=0)
         return float(x), float(y), float(z)
 
     def oriented(self, wanted: str = OWN) -> Volume:
-        """The volume with its axes swapped and mirrored, so that they lead to ``wanted``; no value is interpolated."""
-        if self.orientation == wanted or "?" in self.orientation:
+        """The volume with its axes swapped and mirrored, so that they lead to ``wanted``; no value is interpolated.
+
+        Where the affine does not say where they lead, it is the volume as stored, and a note.
+        """
+        if "?" in self.orientation:
+            note("have an affine that tells no orientation: their axes are taken as stored")
+            return self
+        if self.orientation == wanted:
             return self
         change = orientations.ornt_transform(
             orientations.io_orientation(self.affine), orientations.axcodes2ornt(wanted)

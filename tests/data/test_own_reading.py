@@ -12,6 +12,7 @@ from ctrlgenaug.datasets.data_file import DataFile, Raw, Slices
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.preprocessing import notes
 from ctrlgenaug.preprocessing.batch import Case
+from ctrlgenaug.preprocessing.own.guess import _spacing
 from ctrlgenaug.preprocessing.own.reading import fitted, read_case, read_raw
 
 FILM = film(4)
@@ -108,3 +109,19 @@ def test_axes_in_another_order_are_told(tmp_path):
     np.save(path, FILM)
     read(data, path)
     assert notes.taken().texts == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 0])
+def test_an_affine_that_tells_nothing_is_told(value, tmp_path):
+    image = nibabel.Nifti1Image(FILM.transpose(2, 1, 0).astype(np.int16), np.diag([-1.0, 1, 5, 1]))
+    content = bytearray(image.to_bytes())
+    content[280:296] = np.full(4, value, "<f4").tobytes()  # srow_x
+    (tmp_path / "x.nii").write_bytes(content)
+    data = described("nifti")
+    data.intensity.as_stored = True
+    notes.taken()
+    frames = read(data, tmp_path / "x.nii")
+    noted = notes.taken()
+    assert "tells no orientation" in noted.texts[0] and noted.spacing is None
+    np.testing.assert_array_equal(frames[3], fitted(np.rot90(FILM[2].T)))
+    assert "?" in _spacing(read_raw((tmp_path / "x.nii",), data)[0])

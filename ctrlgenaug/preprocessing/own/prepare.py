@@ -7,6 +7,7 @@ import functools
 import hashlib
 import json
 import os
+import shlex
 from pathlib import Path
 
 from ctrlgenaug import datasets
@@ -62,8 +63,8 @@ def prepare(spec: DatasetSpec, *, num_workers: int = 1, strict: bool = False) ->
             splits=SPLITS,
             num_workers=num_workers,
             strict=strict,
-            next_step=f"extract_image_priors.py --data_dir {os.path.relpath(home / spec.frames_dir)} and "
-            f"extract_motion_field_trajs.py --clip_data_dir {os.path.relpath(home / spec.clips_dir)}",
+            next_step=f"extract_image_priors.py --data_dir {shlex.quote(os.path.relpath(home / spec.frames_dir))} and "
+            f"extract_motion_field_trajs.py --clip_data_dir {shlex.quote(os.path.relpath(home / spec.clips_dir))}",
         ),
     )
 
