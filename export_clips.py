@@ -9,6 +9,7 @@ from augment.export.card import NO_LICENSE
 from augment.export.folder import Export, export
 from augment.export.formats import FORMATS
 from ctrlgenaug import datasets, steps
+from ctrlgenaug.folders import beside
 
 EXAMPLE = """python export_clips.py --synthetic sequence_model_MosMed/cond_im_synthesis_mp4 --format nifti
   python export_clips.py --data Brain/Brain.yaml --synthetic Brain/filtered --format dicom --license CC-BY-4.0 \\
@@ -38,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> int:
     options = parse_arguments()
     spec, source = datasets.chosen(options), Path(options.synthetic)
-    target = Path(options.output or f"{source}_{options.format}")
+    target = Path(options.output or beside(source, options.format))
     request = Export(
         source,
         target,
@@ -50,7 +51,9 @@ def main() -> int:
     )
     outcome = export(request, spec, spec.home_in(options.data_root))
     made, kept = outcome.counts["made"], outcome.counts["kept"]
-    print(outcome.closing_line(f"{made} clips exported, {kept} were there already, in {target}"))
+    gone = outcome.counts["removed"]
+    removed = f", {gone} removed because their clips are gone" if gone else ""
+    print(outcome.closing_line(f"{made} clips exported, {kept} were there already{removed}, in {target}"))
     return outcome.exit_code()
 
 

@@ -60,6 +60,12 @@ def make_folder(folder: str | Path) -> None:
         raise UserError("is not a folder, or lies below a file", "Choose another folder", folder) from None
 
 
+def beside(folder: Path, ending: str) -> Path:
+    """``{folder}_{ending}``: also of ``.`` and ``..``, which have no name to be lengthened."""
+    named = folder if folder.name not in ("", "..") else folder.resolve()
+    return named.with_name(f"{named.name}_{ending}")
+
+
 def refuse_link(folder: Path) -> None:
     """A `UserError` if a folder that a run empties is a link, which may lead anywhere."""
     if folder.is_symlink():

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +14,21 @@ from typing import Any
 
 from augment.export.card import NO_LICENSE, noted, write_card
 from augment.export.formats import FORMATS, Clip
-from augment.generation.plan import Sample
+from augment.generation.plan import Sample, parse_file_name
 from augment.generation.synthesis_folder import SynthesisFolder
 from augment.quality.vae_seq import RESULTS
 from ctrlgenaug import steps
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import write_text
+from ctrlgenaug.files import check_name, fingerprint, write_text
 from ctrlgenaug.folders import claim_folder, exclusive
-from ctrlgenaug.plain_data import read_json
+from ctrlgenaug.plain_data import read_json, write_json
 from ctrlgenaug.preprocessing.extraction import SPACING
 from ctrlgenaug.video import read_video
 
 RECORD = "export.json"
+SOURCES = "export_sources.json"  # file here: digest of all that it was made from
+LABELS = "labels.csv"
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,10 @@ class Export:
 
 
 def export(request: Export, spec: DatasetSpec, home: Path) -> steps.Outcome:
-    """Exports every clip that is not there yet, then writes ``labels.csv`` and the card.
+    """Makes ``request.target`` hold exactly the clips of the folder, with ``labels.csv`` and the card.
+
+    What is there and was made from the same clip, class and spacing is kept; what an earlier export put there and whose
+    clip is gone, such as one that the filter drops by now, is removed. Files of anybody else stay.
 
     Args:
         request: what, where and how.
@@ -81,6 +87,11 @@ def export(request: Export, spec: DatasetSpec, home: Path) -> steps.Outcome:
         claim = {"format": request.format, "data_name": spec.data_name, "model": model}
         claim_folder(request.target, claim, name=RECORD, pattern="*_*_*")
         targets = {name: request.target / f"{Path(name).stem}{form.suffix}" for name in samples}
+        made_from = {
+            targets[name].name: _digest(request.source / name, spec, sample, _of(sample, spec, spacing))
+            for name, sample in samples.items()
+        }
+        removed = _remove_others(request.target, made_from, form.suffix)
         missing = [name for name in samples if not targets[name].exists()]
         outcome = steps.for_each_case(
             _export_clip,
@@ -107,9 +118,11 @@ def export(request: Export, spec: DatasetSpec, home: Path) -> steps.Outcome:
             name: f"it is not named like a clip of {spec.data_name}" for name in found.foreign
         }
         done = {name: sample for name, sample in samples.items() if targets[name].exists()}
-        outcome.counts.update(made=len(outcome.results), kept=len(samples) - len(missing))
+        outcome.counts.update(made=len(outcome.results), kept=len(samples) - len(missing), removed=removed)
+        there = {targets[name].name for name in done}
+        write_json(request.target / SOURCES, {file: made_from[file] for file in sorted(there)})
         write_text(
-            request.target / "labels.csv",
+            request.target / LABELS,
             _labels(done, targets, spec, noted(request.source, f"{RESULTS}.json")),
         )
         write_card(
@@ -123,6 +136,47 @@ def export(request: Export, spec: DatasetSpec, home: Path) -> steps.Outcome:
             spacing_known=sum(_of(sample, spec, spacing) is not None for sample in done.values()),
         )
     return outcome
+
+
+def _digest(
+    source: Path, spec: DatasetSpec, sample: Sample, spacing: tuple[float, float, float] | None
+) -> str:
+    """Changes with the clip and with what is written beside its frames."""
+    beside = json.dumps([spec.class_id(sample.cls), spacing])
+    try:
+        return f"{fingerprint([source])}-{hashlib.sha256(beside.encode()).hexdigest()[:8]}"
+    except UserError:  # the export of this clip will say so
+        return ""
+
+
+def _is_export(name: str, suffix: str) -> bool:
+    """Whether a record's ``name`` can be of a clip here: what an edited record names is not removed."""
+    try:
+        parse_file_name(check_name(name).removesuffix(suffix))
+    except UserError:
+        return False
+    return name.endswith(suffix)
+
+
+def _remove_others(target: Path, made_from: Mapping[str, str], suffix: str) -> int:
+    """Removes what earlier exports made here of clips that are gone or others by now; returns how many are gone."""
+    known = read_json(target / SOURCES) if (target / SOURCES).is_file() else {}
+    known = dict(known) if isinstance(known, dict) else {}
+    if not known and (target / LABELS).is_file():  # an older version's, which noted the names alone
+        with (target / LABELS).open(encoding="utf-8", newline="") as handle:
+            known = {str(row.get("file")): None for row in csv.DictReader(handle)}
+    gone = 0
+    for name, digest in known.items():
+        path = target / name
+        same = name in made_from and digest in (None, made_from[name])
+        if same or not _is_export(name, suffix):
+            continue
+        gone += name not in made_from and path.exists()
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return gone
 
 
 def _fingerprint(parts: Any) -> str:

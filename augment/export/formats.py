@@ -18,6 +18,8 @@ from ctrlgenaug.preprocessing.png import encode_png
 
 SYNTHETIC = "Synthetic image sequence made by a generative model (Ctrl-GenAug). It shows no patient."
 
+PERSON = 64  # characters of a DICOM name
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -60,6 +62,16 @@ def write_nifti(clip: Clip, target: Path) -> None:
         whole.replace(temporary)
 
 
+def _person(name: str) -> str:
+    r"""``SYNTHETIC^{name}`` as DICOM allows it: 64 characters, without ``\``, ``^`` and ``=``, which divide names."""
+    plain = name.translate(str.maketrans("\\^=", "___"))
+    room = PERSON - len("SYNTHETIC^")
+    if len(plain) > room:  # the end tells class and seed, and a digest one long name from another
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        plain = f"{digest}-{plain[-(room - len(digest) - 1) :]}"
+    return f"SYNTHETIC^{plain}"
+
+
 def write_dicom(clip: Clip, target: Path) -> None:
     """A folder of secondary capture files, a series of its own with fresh UIDs, marked as synthetic."""
     import pydicom
@@ -86,7 +98,8 @@ def write_dicom(clip: Clip, target: Path) -> None:
                 meta.MediaStorageSOPInstanceUID,
             )
             data.StudyInstanceUID, data.SeriesInstanceUID = uid("study"), uid("series")
-            data.PatientName, data.PatientID = f"SYNTHETIC^{clip.name}", f"SYNTHETIC-{content[:12]}"
+            data.SpecificCharacterSet = "ISO_IR 192"  # UTF-8: names come from data
+            data.PatientName, data.PatientID = _person(clip.name), f"SYNTHETIC-{content[:12]}"
             data.PatientBirthDate = data.PatientSex = data.StudyDate = data.StudyTime = ""
             data.AccessionNumber = data.StudyID = data.ReferringPhysicianName = ""
             data.Modality, data.ConversionType = "OT", "SYN"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import warnings
+from pathlib import Path
 
 import cv2
 import nibabel
@@ -12,6 +14,8 @@ import pydicom
 import pytest
 import SimpleITK
 
+from augment.export.formats import Clip, write_dicom
+from augment.generation.plan import parse_file_name
 from ctrlgenaug.plain_data import write_json
 from ctrlgenaug.video import read_video, write_mp4
 
@@ -118,6 +122,60 @@ def test_every_format_holds_the_clips_grey_values(form, suffix, read, world, cal
     again = call_script("export_clips.py", *arguments, "--evaluation", "evaluation.json", cwd=world, code=1)
     assert "0 clips exported, 3 were there already" in again.stdout
     assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("患者-Łódź_s01_CT-0_66", "患者-Łódź_s01_CT-0_66"),
+        ("a\\b^c=d_s01_CT-0_66", "a_b_c_d_s01_CT-0_66"),
+        (f"sub-{'0123456789' * 8}_s01_CT-0_66", "-3456789012345678901234567890123456789_s01_CT-0_66"),
+    ],
+)
+def test_names_that_dicom_does_not_take_as_they_are(name, kept, tmp_path):
+    made = Clip(Path(f"{name}.mp4"), parse_file_name(f"{name}.mp4"), 0, np.zeros((2, 16, 16), np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_dicom(made, tmp_path / "series")
+        found = str(pydicom.dcmread(tmp_path / "series" / "0001.dcm").PatientName)
+    assert found.startswith("SYNTHETIC^") and found.endswith(kept) and len(found) <= 64
+
+
+@pytest.mark.parametrize("form", ["png", "npz"])
+def test_an_export_holds_the_clips_of_its_folder_and_no_others(form, world, tmp_path, call_script):
+    """A clip that the filter drops by now, a copy of a patient perhaps, does not stay in what is given away; one that
+    was generated again is exported again."""
+    folder = tmp_path / "kept"
+    for name in NAMES:
+        write_mp4(folder / f"{name}.mp4", read_video(world / "synthetic" / f"{name}.mp4"))
+    suffix, target = {"png": "", "npz": ".npz"}[form], tmp_path / f"kept_{form}"
+
+    def export():
+        return call_script(
+            "export_clips.py", "--synthetic", folder, "--format", form, "--num_workers", 1, cwd=world
+        ).stdout
+
+    export()
+    (target / "mine_and_mine_1").mkdir()
+    before = {path: path.stat().st_mtime_ns for path in target.rglob("*") if NAMES[0] in str(path)}
+    (folder / f"{NAMES[1]}.mp4").unlink()
+    write_mp4(folder / f"{NAMES[2]}.mp4", np.full((8, 64, 64), 77, np.uint8))
+    assert "1 clips exported, 1 were there already, 1 removed because their clips are gone" in export()
+    assert not (target / f"{NAMES[1]}{suffix}").exists() and (target / "mine_and_mine_1").is_dir()
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    again = target / f"{NAMES[2]}{suffix}"
+    frames = read_pngs(again)[0] if form == "png" else np.load(again)["frames"]
+    assert abs(int(frames.mean()) - 77) <= 2
+    # an export of before there was a record: its labels tell what it put there
+    (target / "export_sources.json").unlink()
+    (folder / f"{NAMES[2]}.mp4").unlink()
+    with (target / "labels.csv").open("a") as handle:
+        handle.write("README.md,,,,,\n../kept,,,,,\n")
+    assert "0 clips exported, 1 were there already, 1 removed" in export()
+    assert {path.name for path in target.iterdir() if "_s0" in path.name} == {f"{NAMES[0]}{suffix}"}
+    assert (target / "README.md").is_file() and folder.is_dir()
+    (row,) = csv.DictReader((target / "labels.csv").open())
+    assert row["file"] == f"{NAMES[0]}{suffix}"
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ctrlgenaug import files, plain_data
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.folders import exclusive
+from ctrlgenaug.folders import beside, exclusive
 
 
 def test_atomic_path_leaves_nothing_of_a_failed_write(tmp_path):
@@ -42,6 +43,16 @@ def test_second_writer_is_refused_and_a_killed_one_leaves_no_lock(tmp_path):
     holder.wait()
     with exclusive(tmp_path):
         assert not list(tmp_path.glob(f"{files.TEMPORARY_PREFIX}*"))
+
+
+def test_a_folder_beside_another_is_called_after_it(tmp_path, monkeypatch):
+    """Also where that is called by a path without its name: ``._filtered`` would be a hidden folder within it."""
+    (tmp_path / "clips" / "inner").mkdir(parents=True)
+    assert beside(Path("a/clips"), "filtered") == Path("a/clips_filtered")
+    monkeypatch.chdir(tmp_path / "clips")
+    assert beside(Path("."), "filtered") == tmp_path / "clips_filtered"
+    monkeypatch.chdir(tmp_path / "clips" / "inner")
+    assert beside(Path(".."), "filtered") == tmp_path / "clips_filtered"
 
 
 def test_jsonl_names_the_bad_line(tmp_path):
