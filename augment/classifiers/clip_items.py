@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import random
 from collections import defaultdict
@@ -47,12 +48,31 @@ def real_items(spec: DatasetSpec, home: Path, split: str) -> list[Item]:
     return items
 
 
+def _size(path: Path) -> int:
+    """Bytes; 0 of a link that leads nowhere, which reading the clip will name."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def digest(items: Sequence[Item]) -> str:
     """``12 files, 3f2a91c0``: changes with the items' number, names and sizes."""
     listed = hashlib.sha256()
     for item in items:
-        listed.update(f"{item.path.name}\t{item.path.stat().st_size}\n".encode())
+        listed.update(f"{item.path.name}\t{_size(item.path)}\n".encode())
     return f"{len(items)} files, {listed.hexdigest()[:8]}"
+
+
+def label_digest(parts: Mapping[str, Sequence[Item]], classes: Sequence[str]) -> str:
+    """``CT-0 12, CT-1 9; 3f2a91c0``: changes with a clip's class, its part of the data, and the classes' order."""
+    listed, counted = hashlib.sha256("\t".join(classes).encode()), [0] * len(classes)
+    for part, items in parts.items():
+        for item in items:
+            listed.update(f"\n{part}\t{item.path.name}\t{classes[item.label]}".encode())
+            counted[item.label] += 1
+    numbers = ", ".join(f"{cls} {number}" for cls, number in zip(classes, counted, strict=True))
+    return f"{numbers}; {listed.hexdigest()[:8]}"
 
 
 def refuse_test_patients(train: Sequence[Item], test: Sequence[Item]) -> None:
@@ -135,7 +155,7 @@ def synthetic_items(
         the clips by folder and name, and what was skipped: files that are not this data set's.
 
     Raises:
-        UserError: no clips, clips made from test conditions, or a folder that is named twice.
+        UserError: no clips, clips made from test conditions, or two folders that hold the same ones.
     """
     seen = [Path(folder).resolve() for folder in folders]
     if twice := next((folder for folder in seen if seen.count(folder) > 1), None):
@@ -168,7 +188,24 @@ def synthetic_items(
             items.append(Item(path, spec.class_id(sample.cls), patient, synthetic=True))
         if len(items) == before:
             raise UserError(f"holds no synthetic clip of {spec.data_name}", "Check the folder", folder)
+    if len(seen) > 1:
+        _refuse_same_clips(items)
     return items, skipped
+
+
+def _refuse_same_clips(items: Sequence[Item]) -> None:
+    """A `UserError` if two folders hold the same file, as a folder and what the filter kept of it do."""
+    seen: dict[tuple[str, int], list[Path]] = defaultdict(list)
+    for item in items:
+        seen[item.path.name, _size(item.path)].append(item.path)
+    for (_, size), paths in seen.items():
+        for other in paths[1:]:
+            if size and filecmp.cmp(paths[0], other, shallow=False):
+                raise UserError(
+                    f"holds clips that {paths[0].parent} holds too, such as {other.name}: they would count twice",
+                    "Give one of the two folders",
+                    other.parent,
+                )
 
 
 def readable(items: Sequence[Item], threads: int = 2) -> tuple[list[Item], list[str]]:

@@ -145,11 +145,17 @@ def resampled_patients(labels: np.ndarray, patients: Sequence[str], resamples: i
 def by_patient(
     labels: np.ndarray, probabilities: np.ndarray, patients: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Clips -> patients: the mean of a patient's probabilities. Returns labels (P,), probabilities (P, C), names."""
-    names, first, owner = np.unique(np.asarray(patients), return_index=True, return_inverse=True)
-    sums = np.zeros((len(names), probabilities.shape[1]))
+    """Clips -> patients: the mean of a patient's probabilities. Returns labels (P,), probabilities (P, C), names.
+
+    A patient with clips of several classes, such as two nodules, is one of each: one answer cannot be both.
+    """
+    pairs = list(zip(patients, np.asarray(labels).tolist(), strict=True))
+    place = {pair: index for index, pair in enumerate(sorted(set(pairs)))}
+    owner = np.array([place[pair] for pair in pairs], int)
+    sums = np.zeros((len(place), probabilities.shape[1]))
     np.add.at(sums, owner, probabilities)
-    return np.asarray(labels)[first], sums / np.bincount(owner)[:, None], names.tolist()
+    merged = np.array([label for _, label in place], int)
+    return merged, sums / np.bincount(owner)[:, None], [name for name, _ in place]
 
 
 def both_levels(

@@ -107,6 +107,6 @@ def write_predictions(
     writer.writerow(["file_name", "patient", "class", "predicted", *(f"p_{cls}" for cls in classes)])
     for item, row in zip(items, probabilities, strict=True):
         predicted = classes[int(row.argmax())]
-        values = [f"{value:.6f}" for value in row]
+        values = [repr(float(value)) for value in row]  # rounded, sure answers would be ties to an AUC
         writer.writerow([item.path.name, item.patient, classes[item.label], predicted, *values])
     write_text(path, text.getvalue())

@@ -21,7 +21,7 @@ from augment.classifiers.stages import plan_stages
 from augment.classifiers.train import STATE, Fit, Progress, predict
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import write_text
+from ctrlgenaug.files import fingerprint, write_text
 from ctrlgenaug.folders import claim_folder, exclusive
 from ctrlgenaug.plain_data import read_json, write_json, write_jsonl
 
@@ -180,19 +180,23 @@ def train_and_test(
 def _clips(
     spec: DatasetSpec, home: Path | None, settings: RunSettings, *, may_be_gone: bool
 ) -> dict[str, str]:
-    """What a run folder notes of its clips, so that it is not taken for one of others under the same path: how many
-    files, and a digest of their names and sizes. Nothing if ``may_be_gone`` and they are."""
+    """What a run folder notes of what it learns from, so that it is not taken for one of others under the same path:
+    how many files and a digest of their names and sizes; their classes and splits; the weights that it starts from.
+    Nothing if ``may_be_gone`` and they are."""
     try:
-        found = {"synthetic": clip_items.synthetic_items(settings.synthetic_dirs, spec)[0]}
+        parts = {"synthetic": clip_items.synthetic_items(settings.synthetic_dirs, spec)[0]}
         if home is not None:
-            found["real"] = [
-                item for split in ("train", "test") for item in clip_items.real_items(spec, home, split)
-            ]
+            parts |= {split: clip_items.real_items(spec, home, split) for split in ("train", "test")}
+        start = {"pretrained weights": fingerprint([settings.pretrained])} if settings.pretrained else {}
+        if settings.classifier.endswith(".py"):
+            start["classifier's config"] = fingerprint([settings.classifier])
     except UserError:
         if may_be_gone:
             return {}
         raise
-    return {f"{kind} clips": clip_items.digest(items) for kind, items in found.items() if items}
+    kinds = {"synthetic": parts["synthetic"], "real": [*parts.get("train", ()), *parts.get("test", ())]}
+    found = {f"{kind} clips": clip_items.digest(items) for kind, items in kinds.items() if items}
+    return found | {"clips by class": clip_items.label_digest(parts, spec.classes)} | start
 
 
 def _fit(

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from augment.comparison.arms import BASELINE, GROUPS
 from augment.comparison.statistics import PRIMARY
 from ctrlgenaug.files import atomic_path
@@ -56,7 +58,8 @@ def draw_classes(path: Path, rows: Sequence[Mapping[str, Any]], classifier: str)
     figure = Figure(figsize=(7, 1.2 + 0.28 * len(ours)), layout="constrained")
     axes = figure.subplots()
     for index, cls in enumerate(classes):
-        values = [100 * (row["levels"][f"sensitivity/{index}"]["value"] or 0.0) for row in ours]
+        known = [row["levels"][f"sensitivity/{index}"]["value"] for row in ours]
+        values = [np.nan if value is None else 100 * value for value in known]  # no test patient: no point
         axes.plot(values, range(len(ours)), "o", label=cls, alpha=0.8)
     axes.set_yticks(range(len(ours)), [row["title"] for row in ours])
     axes.set(xlabel="sensitivity, %", xlim=(-2, 102), title=classifier)

@@ -221,7 +221,7 @@ def _row(run: Path, metrics: Mapping[str, Any], seed: int) -> dict[str, Any]:
         "test": {
             "patients": patients,
             "labels": labels.tolist(),
-            "probabilities": probabilities.round(6).tolist(),
+            "probabilities": probabilities.tolist(),
         },
         "agreement": read_agreement(run),
     }

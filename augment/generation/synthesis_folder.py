@@ -67,7 +67,7 @@ class SynthesisFolder:
 
     def names(self) -> set[str]:
         """File names of all whole clips: they appear by renaming, so what is there is whole unless emptied since."""
-        return {entry.name for entry in self._entries() if entry.stat().st_size > 0}
+        return {entry.name for entry in self._entries() if _size(entry) > 0}
 
     def _entries(self) -> Iterator[os.DirEntry[str]]:
         """The MP4 files, hidden ones left out; the folder is walked once."""
@@ -264,6 +264,14 @@ class Part:
             "device": device,
             "seconds": seconds,
         }
+
+
+def _size(entry: os.DirEntry[str]) -> int:
+    """Bytes; 0 of a link that leads nowhere, or of what was removed since the folder was walked."""
+    try:
+        return entry.stat().st_size
+    except OSError:
+        return 0
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:

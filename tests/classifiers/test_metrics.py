@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import csv
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn import metrics as sk
 
+from augment.classifiers.clip_items import Item
 from augment.classifiers.metrics import both_levels, by_patient, figures, summarise, weighted_auc
+from augment.classifiers.run_report import write_predictions
 
 CLASSES = ("a", "b", "c")
 
@@ -81,6 +85,29 @@ def test_patients_are_means_of_their_clips():
     )
     assert names == ["x", "y"] and labels.tolist() == [1, 0]
     np.testing.assert_allclose(chances, [[0.4, 0.6], [0.9, 0.1]])
+
+
+def test_a_patient_with_clips_of_two_classes_is_one_of_each():
+    """Such as a patient with two nodules: the mean over both would be right for neither."""
+    chances = np.array([[0.9, 0.1], [0.1, 0.9], [0.2, 0.8], [0.7, 0.3]])
+    labels, means, names = by_patient(np.array([0, 1, 1, 0]), chances, ["x", "x", "x", "y"])
+    assert names == ["x", "x", "y"] and labels.tolist() == [0, 1, 0]
+    np.testing.assert_allclose(means, [[0.9, 0.1], [0.15, 0.85], [0.7, 0.3]])
+    found = both_levels(np.array([0, 1, 1, 0]), chances, ("a", "b"), ["x", "x", "x", "y"], resamples=0)
+    assert found["patient"]["confusion"] == [[2, 0], [0, 1]]
+
+
+def test_what_is_written_down_gives_the_same_figures(tmp_path):
+    """Of a sure classifier too, whose answers differ in the seventh decimal: rounded, they would be ties."""
+    margins = np.array([15.0, 17.0, 16.0, 18.0])
+    chances = np.stack([1 / (1 + np.exp(-margins)), 1 / (1 + np.exp(margins))], 1)
+    items = [Item(Path(f"{index}.avi"), label, f"p{index}") for index, label in enumerate((1, 0, 1, 0))]
+    write_predictions(tmp_path / "p.csv", items, chances, ("a", "b"))
+    rows = list(csv.DictReader((tmp_path / "p.csv").open()))
+    read = np.array([[float(row["p_a"]), float(row["p_b"])] for row in rows])
+    assert read.tolist() == chances.tolist()
+    labels = np.array([item.label for item in items])
+    assert both_levels(labels, read, ("a", "b"), [item.patient for item in items])["patient"]["auc"] == 1.0
 
 
 def test_intervals_draw_patients_not_clips():

@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from clip_home import SPEC, make_synthetic
+from clip_home import SPEC, draw_clip, make_synthetic
 
 from augment import classifiers
 from augment.classifiers import arguments, clip_items
@@ -23,6 +23,7 @@ from augment.classifiers.train import Fit, lengths
 from augment.classifiers.training_run import gather, train_and_test
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import claim_folder
+from ctrlgenaug.video import write_mp4
 
 READER = {"input_size": 32, "num_frames": 8, "threads": 1}
 
@@ -288,14 +289,21 @@ def test_a_synthetic_clips_weight_reaches_the_loss(root, tmp_path):
 # --- clips and settings ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 4000, "half"], ids=["empty", "zeros", "torn"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 4000, "half", "link"], ids=["empty", "zeros", "torn", "a link to nowhere"]
+)
 def test_an_unreadable_synthetic_clip_is_skipped_and_said(root, tmp_path, content):
     folder = make_synthetic(root, tmp_path / "synthetic", each=1)
     # the first clip of each patient, so that one that is not held out is among them
     damaged = sorted(folder.glob("*_s01_*.mp4"))
     for path in damaged:
         whole = path.read_bytes()
-        path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+        path.unlink()
+        if content == "link":
+            path.symlink_to("nowhere")
+        else:
+            path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
+    assert clip_items.digest(clip_items.synthetic_items([folder], SPEC)[0]).startswith("36 files")
     parts = gather(SPEC, root / SPEC.home, RunSettings("tiny", "joint", (str(folder),), input_size=32))
     assert len(parts.skipped) == 15 and len(parts.synthetic) == 15  # of the 18 patients, 3 are held out
     assert all(line.split(" (")[0] in {path.name for path in damaged} for line in parts.skipped)
@@ -334,6 +342,20 @@ def test_a_folder_given_twice_is_refused(root):
     twice = (str(root / "synthetic"), str(root / "synthetic" / "."))
     with pytest.raises(UserError, match="is given twice"):
         gather(SPEC, root / SPEC.home, RunSettings("tiny", "joint", twice, input_size=32))
+
+
+def test_a_folder_and_what_the_filter_kept_of_it_are_refused_together(root, tmp_path):
+    """Their clips would count twice; those of two generators have the same names and are not the same."""
+    kept, another = tmp_path / "kept", tmp_path / "another"
+    for number, path in enumerate(sorted((root / "synthetic").glob("*.mp4"))[::5]):
+        kept.mkdir(exist_ok=True)
+        shutil.copy(path, kept / path.name)
+        write_mp4(another / path.name, draw_clip("CT-1", number))
+    with pytest.raises(
+        UserError, match=r"kept: holds clips that .*synthetic holds too, such as study_.*twice"
+    ):
+        clip_items.synthetic_items([root / "synthetic", kept], SPEC)
+    assert len(clip_items.synthetic_items([root / "synthetic", another], SPEC)[0]) == 36 + 8
 
 
 def test_smaller_choices_are_part_of_larger_ones(root):

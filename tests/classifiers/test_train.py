@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 
@@ -86,6 +87,45 @@ def test_a_run_belongs_to_its_clips(root, tmp_path):
     (tmp_path / "run" / "metrics.json").unlink()
     with pytest.raises(UserError, match="synthetic: is not a folder"):
         train()
+
+
+def test_a_run_belongs_to_its_clips_classes_splits_and_start(root, tmp_path):
+    """Labels that were corrected, clips moved to the other split, classes named in another order, a start that was
+    trained again: files and their sizes are the same, and what was learned is not."""
+    home = shutil.copytree(root / SPEC.home, tmp_path / "home" / SPEC.home)
+    start = tmp_path / "start.pth"
+    classifiers.save(start, classifiers.build("tiny", 3, 32), "tiny", SPEC.classes, "MosMed")
+    settings = RunSettings(
+        classifier="tiny", input_size=32, epochs=1, pretrained=str(start), fit=FitSettings(max_steps=1)
+    )
+
+    def train(spec=SPEC):
+        return train_and_test(spec, home, settings, tmp_path / "run")
+
+    def refused(said, spec=SPEC):
+        with pytest.raises(
+            UserError, match=rf"made with other settings \({said}: .* there, .* now; see.*--fresh"
+        ):
+            train(spec)
+
+    train()
+    assert train()["was_there"]
+    refused("clips by class", dataclasses.replace(SPEC, classes=SPEC.classes[::-1]))
+    metadata = {split: SPEC.metadata_path(home / SPEC.clips_dir, split) for split in ("train", "test")}
+    content = {split: path.read_text() for split, path in metadata.items()}
+    metadata["train"].write_text(content["train"].replace('"CT-1"', '"CT-0"', 2))
+    refused("clips by class")
+    lines = content["train"].splitlines(keepends=True)
+    metadata["train"].write_text("".join(lines[:-2]))  # the last patient
+    metadata["test"].write_text("".join(lines[-2:]) + content["test"])
+    refused("clips by class")
+    for split, path in metadata.items():
+        path.write_text(content[split])
+    assert train()["was_there"]
+    another = classifiers.build("tiny", 3, 32)
+    next(another.parameters()).data += 1
+    classifiers.save(start, another, "tiny", SPEC.classes, "MosMed")
+    refused("pretrained weights")
 
 
 def test_joint_and_pretraining(root, tmp_path):
