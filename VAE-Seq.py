@@ -71,7 +71,7 @@ def main() -> int:
     )
     outcome = vae_seq.score_videos(store, videos, workers)
     if outcome.results:
-        vae_seq.write_results(output, outcome.results)
+        vae_seq.write_results(output, outcome.results, store.made_with)
         mean = np.mean(list(outcome.results.values()))
         print(f"VAE-Seq {mean:.2f} % over {len(outcome.results)} clips ({store.computed} newly encoded)")
     print(outcome.closing_line(f"scores in {output / vae_seq.RESULTS}.json, .csv and .png"))

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from ctrlgenaug import datasets, model_steps, steps
-from ctrlgenaug.arguments import fraction, positive_int, seed_number
+from ctrlgenaug.arguments import fraction, picture_side, positive_int, seed_number
 
 EXAMPLE = """python evaluate.py --real MosMedData --synthetic MosMed_filtered \\
       --classifier classifier_MosMed/classifier.pth --vae_path sequence_model_MosMed
@@ -30,6 +30,17 @@ def add_tools(parser: argparse.ArgumentParser, metrics: str) -> None:
         help=f"{metrics} (default: all that the flags allow, but frd)",
     )
     group.add_argument("--classifier", help="checkpoint of train_classifier.py, trained on real clips")
+    group.add_argument(
+        "--classifier_name",
+        "--cls_model_name",
+        metavar="NAME",
+        help="its name or mmaction2 config, where its checkpoint does not say it",
+    )
+    group.add_argument(
+        "--input_size",
+        type=picture_side,
+        help="side of its frames in pixels, where its checkpoint does not say it (default: 256)",
+    )
     group.add_argument("--vae_path", help="the VAE's folder, or the folder of a model that has one")
     group.add_argument(
         "--i3d_weights", help="i3d_torchscript.pt, for the usual FVD (default: the classifier's features)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from augment.classifiers.weights import read_weights
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path
 
+REAL_ALONE = "baseline"  # the paradigm without synthetic clips
 FORMAT = "ctrlgenaug-classifier-1"
 DEFAULT_SIDE = 256  # pixels, for files that do not say what they were trained on
 
@@ -95,7 +96,8 @@ def load(
             )
         name, input_size, num_frames = meta["name"], trained_at, int(meta["num_frames"])
     if name is None:
-        raise UserError("does not say which classifier it is", "Give --classifier", path)
+        remedy = "Give its name: --classifier, of evaluate.py --classifier_name"
+        raise UserError("does not say which classifier it is", remedy, path)
     found = _classes_of(weights, path)
     if num_classes is not None and found != num_classes:
         raise UserError(f"has {found} classes, not {num_classes}", "Check the data set's name", path)
@@ -181,7 +183,7 @@ class Scorer:
     """A classifier from a file, as a function from clips to logits; it travels to other processes unloaded.
 
     Attributes:
-        path, name, num_classes, input_size: see `load`.
+        path, name, num_classes, input_size, num_frames: see `load`.
         device: where it runs.
         batch_size: clips at once.
     """
@@ -192,6 +194,7 @@ class Scorer:
     input_size: int | None = None
     device: str = "cpu"
     batch_size: int = 8
+    num_frames: int = 8
 
     def __call__(self, clips: Iterable[np.ndarray]) -> np.ndarray:
         return score(self.model(), clips, self.device, self.batch_size)
@@ -205,6 +208,7 @@ class Scorer:
                 name=self.name,
                 num_classes=self.num_classes,
                 input_size=self.input_size,
+                num_frames=self.num_frames,
             )
         return self._model
 
@@ -224,11 +228,24 @@ def scorer(
     input_size: int | None = None,
     device: str = "cpu",
     batch_size: int = 8,
+    num_frames: int = 8,
 ) -> Scorer:
     """A loaded classifier as one function from clips (F, H, W) uint8 to logits (N, num_classes); see `load`."""
-    found = Scorer(Path(path), name, num_classes, input_size, device, batch_size)
+    found = Scorer(Path(path), name, num_classes, input_size, device, batch_size, num_frames)
     found.model()
     return found
+
+
+def taught_by_synthetic(meta: Mapping[str, Any]) -> str:
+    """A warning, where a file's ``meta`` says that its classifier learned from synthetic clips; else ""."""
+    settings = meta.get("settings")
+    paradigm = settings.get("paradigm", REAL_ALONE) if isinstance(settings, dict) else REAL_ALONE
+    if paradigm == REAL_ALONE:
+        return ""
+    return (
+        f"the classifier learned from synthetic clips (--paradigm {paradigm}): what it finds in such clips says "
+        "little; take one of real clips alone"
+    )
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

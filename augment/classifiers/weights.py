@@ -36,11 +36,15 @@ _OTHER_NAMES: dict[str, Any] = NUMPY_NAMES | {
 }
 
 
+def _finite(value: Tensor) -> bool:
+    return not value.is_floating_point() or bool(value.isfinite().all())
+
+
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """(weights under the recogniser's names, meta) of a checkpoint.
 
     Raises:
-        UserError: missing, damaged, holds more than plain data, or no weights.
+        UserError: missing, damaged, holds more than plain data, no weights, or weights that are NaN or infinite.
     """
     remedy = "Train a classifier with train_classifier.py, or save its weights again"
     content = load_torch(path, remedy, names=_OTHER_NAMES)
@@ -54,5 +58,7 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     }
     if not weights:
         raise UserError("holds no weights", "Give a classifier's checkpoint", path)
+    if broken := next((name for name, value in weights.items() if not _finite(value)), None):
+        raise UserError(f"holds weights that are no numbers ({broken})", "Train the classifier again", path)
     meta = content.get("meta")
     return weights, meta if isinstance(meta, dict) else {}

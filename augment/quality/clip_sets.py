@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from augment.quality.instruments import Instruments
 
 SETS = ("synthetic", "real", "test")
+SIZED = 32  # clips, spread over a set, whose most frequent frame size is the set's
 Answer = tuple[dict[str, np.ndarray], dict[str, str]]  # features by name, and `Instruments.labels`
 
 
@@ -87,24 +88,29 @@ class Feature:
         compute: a batch -> an array whose first axis is the clips.
         needs: see `metrics.registry.Metric`.
         sets: the sets of which it is computed.
+        finite: whether a clip for which it is no number is a failure.
     """
 
     name: str
     compute: Callable[[Batch], np.ndarray]
     needs: tuple[tuple[str, ...], ...] = ()
     sets: tuple[str, ...] = SETS
+    finite: bool = False
 
 
 FEATURES: dict[str, Feature] = {}
 
 
 def feature(
-    name: str, needs: tuple[tuple[str, ...], ...] = (), sets: tuple[str, ...] = SETS
+    name: str,
+    needs: tuple[tuple[str, ...], ...] = (),
+    sets: tuple[str, ...] = SETS,
+    finite: bool = False,
 ) -> Callable[[Callable[[Batch], np.ndarray]], Callable[[Batch], np.ndarray]]:
     """Registers the decorated function as the `Feature` called ``name``."""
 
     def add(compute: Callable[[Batch], np.ndarray]) -> Callable[[Batch], np.ndarray]:
-        FEATURES[name] = Feature(name, compute, needs, sets)
+        FEATURES[name] = Feature(name, compute, needs, sets, finite)
         return compute
 
     return add
@@ -136,20 +142,20 @@ def _smoothness(batch: Batch) -> np.ndarray:
     return np.array([_number(score(item.path, frames)) for item, frames in pairs])
 
 
-@feature("clip_features", needs=(("classifier", "i3d_weights"),))
+@feature("clip_features", needs=(("classifier", "i3d_weights"),), finite=True)
 def _clip_features(batch: Batch) -> np.ndarray:
     """(N, D)."""
     network = batch.instruments.clip_network
     return batch.classified[1] if network is None else network.extract(batch.frames)
 
 
-@feature("frame_features", needs=(("classifier", "inception_weights"),))
+@feature("frame_features", needs=(("classifier", "inception_weights"),), finite=True)
 def _frame_features(batch: Batch) -> np.ndarray:
     """(N, F, D)."""
     return batch.instruments.frame_network.extract(batch.comparable)
 
 
-@feature("radimagenet", needs=(("radimagenet_weights",),))
+@feature("radimagenet", needs=(("radimagenet_weights",),), finite=True)
 def _radimagenet(batch: Batch) -> np.ndarray:
     """(N, F, D)."""
     return batch.instruments.radimagenet.extract(batch.comparable)
@@ -161,7 +167,7 @@ def _radiomics(batch: Batch) -> np.ndarray:
     return batch.instruments.radiomics.extract(batch.comparable)
 
 
-@feature("logits", needs=(("classifier",),), sets=("synthetic",))
+@feature("logits", needs=(("classifier",),), sets=("synthetic",), finite=True)
 def _logits(batch: Batch) -> np.ndarray:
     """(N, classes)."""
     return batch.classified[0]
@@ -199,12 +205,14 @@ class ClipSet:
         items: the clips that could be read.
         features: arrays by name, the first axis in the order of ``items``.
         failures: why others could not, by file name.
+        size: (H, W) of the frames; None: not known.
     """
 
     name: str
     items: list[Item]
     features: dict[str, np.ndarray] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    size: tuple[int, ...] | None = None
 
     def view(self, label: int | None = None) -> View:
         """The clips of a class; all for None."""
@@ -264,7 +272,7 @@ class _Features:
         wanted: names of features.
         instruments: networks and functions.
         batch_size: clips at once.
-        size: (H, W) of most frames; None: of most in the first batch with a readable clip.
+        size: (H, W) of most clips' frames; None: not one is readable.
     """
 
     def __init__(
@@ -283,7 +291,6 @@ class _Features:
     def __call__(self, items: Sequence[Item]) -> Iterator[Answer | UserError]:
         chunks = _chunks(items, self.batch_size)
         for chunk, decoded in zip(chunks, ahead(_decode, chunks), strict=True):
-            self.size = self.size or _usual_size(decoded)
             checked = [self._checked(frames) for frames in decoded]
             good = [pair for pair in zip(chunk, checked, strict=True) if not isinstance(pair[1], UserError)]
             answers = iter(self._compute(good))  # type: ignore[arg-type]
@@ -311,7 +318,16 @@ class _Features:
             return [answer for clip in clips for answer in self._compute([clip])]
         labels = self.instruments.labels
         parts = [{name: values[i : i + 1] for name, values in found.items()} for i in range(len(clips))]
-        return [(part, labels) for part in parts]
+        return [self._broken(part) or (part, labels) for part in parts]
+
+    def _broken(self, part: dict[str, np.ndarray]) -> UserError | None:
+        """Why a clip's features are of no use: one NaN in them would be everybody's distance."""
+        for item in self.features:
+            if item.finite and not np.isfinite(part[item.name]).all():
+                return UserError(
+                    f"has {item.name.replace('_', ' ')} that are not finite", "Check the network"
+                )
+        return None
 
 
 def read_set(
@@ -341,10 +357,10 @@ def read_set(
     workers, result = workers or Workers(instruments.settings.device), ClipSet(name, [])
     parts: dict[str, list[np.ndarray]] = {key: [] for key in features}
     arguments = {"group": name, "wanted": features, "instruments": instruments, "batch_size": batch_size}
+    # not of the first clips alone: those of an earlier attempt may come first by name
+    result.size = arguments["size"] = _size_of_most(items, batch_size)
     folders: list[Path] = []
-    if workers.elsewhere:  # where nobody sees the first batch but who has it
-        decoded = map(_decode, _chunks(items, batch_size))
-        arguments["size"] = next((size for size in map(_usual_size, decoded) if size), None)
+    if workers.elsewhere:
         folders = [*instruments.folders(name), *{item.path.parent for item in items}]
     answers = workers.ask(_Features, arguments, items, batch_size=batch_size, folders=folders)
     bar = progress(answers, total=len(items), description=name, unit="clip")
@@ -376,6 +392,17 @@ def _decode(items: Sequence[Item]) -> list[np.ndarray | UserError]:
         except UserError as error:
             found.append(error)
     return found
+
+
+def _size_of_most(items: Sequence[Item], batch_size: int) -> tuple[int, ...] | None:
+    """The most frequent frame size of `SIZED` clips, or, where none of them can be read, of the first batch that has a
+    readable one."""
+    spread = sorted(set(np.linspace(0, len(items) - 1, SIZED).round().astype(int).tolist()))
+    found = _usual_size(_decode([items[index] for index in spread]))
+    if found:
+        return found
+    decoded = map(_decode, _chunks(items, batch_size))
+    return next((size for size in map(_usual_size, decoded) if size), None)
 
 
 def _usual_size(decoded: Sequence[np.ndarray | UserError]) -> tuple[int, ...] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from ctrlgenaug.errors import UserError
 
 
 def data_set_of(
-    options: argparse.Namespace, folders: Sequence[str | Path], classifier: dict[str, Any] | None = None
+    options: argparse.Namespace,
+    folders: Sequence[str | Path],
+    classifier: Mapping[str, Any] | None = None,
+    checkpoint: str | Path | None = None,
 ) -> DatasetSpec:
     """The data set that the flags name, else the folder's own, else the classifier's, else the one of the clips' names.
 
@@ -23,12 +27,14 @@ def data_set_of(
         options: with the flags of `datasets.add_data_options`.
         folders: of synthetic clips.
         classifier: what its checkpoint says about it.
+        checkpoint: that file, for errors.
 
     Returns:
-        the spec, with the classes that the clips' names tell where it knows none.
+        the spec; where it knows no classes, with the classifier's, else with those that the clips' names tell.
 
     Raises:
-        UserError: an unknown data set.
+        UserError: an unknown data set, or a classifier of other classes, or of the same ones in another order: what it
+            calls the first class would be taken for another.
     """
     made = [SynthesisFolder(folder) for folder in folders]
     names = sorted(name for folder in made for name in folder.names())
@@ -36,6 +42,14 @@ def data_set_of(
     told = [*noted, (classifier or {}).get("data_name"), _by_names(names)]
     default = next((name for name in told if name), datasets.DEFAULT)
     spec = datasets.chosen(options, default)
+    noted_classes = (classifier or {}).get("classes")
+    classes = tuple(map(str, noted_classes)) if isinstance(noted_classes, list | tuple) else ()
+    if classes and not spec.classes:  # names tell no class of which no clip is left
+        spec = dataclasses.replace(spec, classes=classes)
+    if classes and classes != spec.classes:
+        known = f"{', '.join(classes)} ({(classifier or {}).get('data_name')})"
+        problem = f"is a classifier of {known}, {spec.data_name} has {', '.join(spec.classes)}"
+        raise UserError(problem, "Check --data_name, or train it again", checkpoint)
     return spec.with_classes_of(names) if names else spec
 
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from augment.classifiers.checkpoint import taught_by_synthetic
 from augment.classifiers.clip_items import Item, real_items, synthetic_items
-from augment.quality.clip_sets import FEATURES, SETS, read_set
+from augment.classifiers.weights import read_weights
+from augment.quality.clip_sets import FEATURES, SETS, ClipSet, read_set
 from augment.quality.data_set import data_set_of
 from augment.quality.evaluation_report import markdown
 from augment.quality.instruments import EvaluationSettings, Instruments
@@ -36,14 +38,8 @@ def settings_from(options: argparse.Namespace) -> tuple[DatasetSpec, EvaluationS
     Raises:
         UserError: an unknown data set or device, a classifier of other classes, or a value out of range.
     """
-    from augment.classifiers.weights import read_weights
-
     meta = read_weights(options.classifier)[1] if options.classifier else {}
-    spec = data_set_of(options, options.synthetic, meta)
-    if spec.classes and meta.get("classes") not in (None, list(spec.classes)):
-        raise UserError(
-            f"is a classifier of {meta.get('data_name')}", "Check --data_name", options.classifier
-        )
+    spec = data_set_of(options, options.synthetic, meta, options.classifier)
     names = {item.name for item in dataclasses.fields(EvaluationSettings)}
     values = {key: value for key, value in vars(options).items() if key in names}
     device = model_steps.chosen(options).own_device
@@ -110,8 +106,9 @@ def evaluate_folders(
     synthetic, foreign = synthetic_items(settings.synthetic, spec, test)
     items = {"synthetic": synthetic, "real": real, "test": test if settings.split == "train" else []}
     result = evaluate(items, metrics, Instruments(spec, settings, home), workers)
-    result.foreign = foreign
-    return result
+    judged = ("synthetic", "real", "split", "classifier", "vae_path")
+    result.found["judged"] = {name: getattr(settings, name) for name in judged}
+    return Evaluation(json.loads(json.dumps(result.found)), result.run, foreign)
 
 
 def evaluate(
@@ -158,7 +155,7 @@ def evaluate(
         "metrics": rows,
         "steering": {METRICS[name].steering: rows[name] for name in metrics if METRICS[name].steering},
         "published": dict(spec.published),
-        "warnings": _warnings(counts),
+        "warnings": [*_warnings(counts), *_other_sizes(sets), *_circular(settings, metrics)],
         "failures": {name: reason for group in sets.values() for name, reason in group.failures.items()},
     }
     return Evaluation(json.loads(json.dumps(found)), run)
@@ -179,11 +176,34 @@ def _warnings(counts: dict[str, dict[str, int]]) -> list[str]:
     return found
 
 
+def _other_sizes(sets: Mapping[str, ClipSet]) -> list[str]:
+    """What cannot be compared where synthetic and real clips have frames of different size."""
+    sizes = {name: " x ".join(map(str, group.size[::-1])) for name, group in sets.items() if group.size}
+    if len(set(sizes.values())) < 2:
+        return []
+    found = ", ".join(f"{name} ones of {size}" for name, size in sizes.items())
+    return [
+        f"clips have frames of different size ({found}): their latents and motion fields are not compared, and other "
+        "figures may differ by the size alone"
+    ]
+
+
+def _circular(settings: EvaluationSettings, metrics: Sequence[str]) -> list[str]:
+    """What to think of class control, if the classifier has seen synthetic clips."""
+    if not settings.classifier or "class_control" not in metrics:
+        return []
+    warning = taught_by_synthetic(read_weights(settings.classifier)[1])
+    return [warning] if warning else []
+
+
 def write(result: Evaluation, output: Path) -> None:
     """Writes evaluation.json to ``output``, and .md, .png and _distances.png beside it."""
     write_json(output, result.found)
     write_text(output.with_suffix(".md"), markdown(result.found))
-    if result.found["metrics"].get("memorisation"):
-        draw_closest(output.with_suffix(".png"), result.run)
-    if any((result.found["metrics"].get("privacy") or {}).values()):
-        draw_distances(output.with_name(f"{output.stem}_distances.png"), result.run)
+    for metric, picture, draw in (
+        ("memorisation", output.with_suffix(".png"), draw_closest),
+        ("privacy", output.with_name(f"{output.stem}_distances.png"), draw_distances),
+    ):
+        picture.unlink(missing_ok=True)  # an earlier evaluation's would stand beside these figures
+        if any((result.found["metrics"].get(metric) or {}).values()):
+            draw(picture, result.run)

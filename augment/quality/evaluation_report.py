@@ -11,6 +11,8 @@ from ctrlgenaug.number_format import markdown_table
 def markdown(result: dict[str, Any]) -> str:
     """The content of an evaluation's .md file, from `evaluation.evaluate`'s result."""
     lines = [f"# Synthetic clips of {result['data_name']}", ""]
+    if judged := judged_line(result):
+        lines += [judged, ""]
     counts = result["counts"]
     heads = list(counts["synthetic"])
     lines += markdown_table(
@@ -33,6 +35,20 @@ def markdown(result: dict[str, Any]) -> str:
         f"({result['draws']} draws, seed {result['seed']}). Intervals of means: bootstrap over patients."
     )
     return "\n".join(lines) + "\n"
+
+
+def judged_line(result: dict[str, Any]) -> str:
+    """Which clips were judged, and beside what; "" where an older evaluation does not say it."""
+    judged = result.get("judged") or {}
+    if not judged.get("synthetic"):
+        return ""
+    beside = [f"beside the {judged['split']} clips in {judged['real']}"] if judged.get("real") else []
+    with_ = [
+        f"{name} {judged[key]}"
+        for name, key in (("classifier", "classifier"), ("VAE", "vae_path"))
+        if judged.get(key)
+    ]
+    return f"Clips in {', '.join([', '.join(judged['synthetic']), *beside, *with_])}."
 
 
 def headline(result: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from augment.classifiers import scorer
+from augment.classifiers.checkpoint import taught_by_synthetic
 from augment.classifiers.clip_items import Item, real_items
 from augment.classifiers.weights import read_weights
 from augment.generation.plan import parse_file_name
@@ -25,7 +26,7 @@ from ctrlgenaug import model_steps
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path
-from ctrlgenaug.folders import exclusive, fingerprint
+from ctrlgenaug.folders import beside, exclusive, fingerprint
 from ctrlgenaug.model_steps import Workers
 from ctrlgenaug.plain_data import read_json, write_json
 
@@ -98,10 +99,10 @@ def filter_clips(options: argparse.Namespace, settings: FilterSettings) -> tuple
         UserError: see `decide` and `save`; or the classifier has other classes.
     """
     folder = Path(options.synthetic_dir)
-    target = Path(options.save_base or f"{str(folder).rstrip('/')}_filtered")
+    target = Path(options.save_base or beside(folder, "filtered"))
     list_videos(folder)  # says so at once if there is nothing to do
     meta = read_weights(options.classifier_checkpoint)[1] if options.classifier_checkpoint else {}
-    spec = data_set_of(options, [folder], meta)
+    spec = data_set_of(options, [folder], meta, options.classifier_checkpoint)
     latents = LatentSettings(options.pixel_range, options.posterior, options.seed)
     scores_dir = Path(options.scores_dir) if options.scores_dir else folder
     workers = model_steps.chosen(options)
@@ -118,6 +119,7 @@ def filter_clips(options: argparse.Namespace, settings: FilterSettings) -> tuple
             input_size=options.input_size,
             device=device,
             batch_size=batch_size,
+            num_frames=spec.required_clip_num,
         )
     real = real_items(spec, spec.home_in(options.real), "train") if options.real else []
     result = decide(
@@ -131,6 +133,8 @@ def filter_clips(options: argparse.Namespace, settings: FilterSettings) -> tuple
         workers=workers,
         batch_size=batch_size,
     )
+    if score_clips and (warning := taught_by_synthetic(meta)):
+        result.warnings.append(warning)
     if not options.dry_run:
         provenance = {
             "synthetic_dir": str(folder),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +23,7 @@ from augment.quality import noise_filter, similarity
 from augment.quality.latents import LatentStore
 from augment.quality.noise_filter import Thresholds, Verdict
 from augment.quality.reading import ahead
-from augment.quality.vae_seq import RESULTS, ask_scores
+from augment.quality.vae_seq import RESULTS, ask_scores, scored_with
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.model_steps import Opener, Workers
@@ -262,7 +263,9 @@ def _add_scores(evidence: Evidence) -> tuple[list[str], list[Verdict]]:
     found = read_json(path) if path.is_file() else {}
     if not isinstance(found, dict):
         raise UserError("is not a list of file name and score", "Run VAE-Seq.py again", path)
-    for verdict in evidence.verdicts:
+    made, now = scored_with(path.parent), evidence.store.made_with
+    others = made not in ({}, now)  # nobody can compare them with those of samples that lack one
+    for verdict in () if others else evidence.verdicts:
         score = found.get(verdict.sample.file_name)
         if isinstance(score, int | float) and not isinstance(score, bool) and math.isfinite(score):
             verdict.vae_seq = float(score)
@@ -273,10 +276,16 @@ def _add_scores(evidence: Evidence) -> tuple[list[str], list[Verdict]]:
             verdict.reason = verdict.reason or noise_filter.UNREADABLE
         else:
             verdict.vae_seq = score
-    warnings = _newer_than(path, evidence, found) if found else []
+    warnings = _newer_than(path, evidence, found) if found and not others else []
     place = {name: number for number, name in enumerate(found)}
     ordered = sorted(evidence.verdicts, key=lambda verdict: place.get(verdict.sample.file_name, len(place)))
-    if missing:
+    if others:
+        differing = ", ".join(f"{key} {made.get(key)} there, {now[key]} now" for key in now)
+        said = (
+            f"{path.name} was made with another VAE or other settings ({differing}): scores were computed now"
+        )
+        warnings.append(said)
+    elif missing:
         said = (
             f"{len(missing)} samples are not in {path.name}: their scores were computed now (or could not be)"
         )
@@ -349,28 +358,43 @@ def _copies(evidence: Evidence) -> list[str]:
         raise UserError("the level copies needs the training clips", "Give --real")
     paths = [item.path for item in evidence.real]
     real_store = evidence.store.for_folder(paths[0].parent)
-    real_good, real = _described(evidence, paths, real_store, "training clips")
-    if not real_good:
+    real = _described(evidence, paths, real_store, "training clips")
+    if not real.good:
         raise UserError("not one training clip can be read", "Run check_data.py on --real", paths[0].parent)
-    unread = len(paths) - len(real_good)
+    unread = len(paths) - len(real.good) - len(real.other_size)
     warnings = [f"{unread} training clips cannot be read: copies of them are not found"] if unread else []
     judged = evidence.standing
-    good, made = _described(evidence, [evidence.path(v) for v in judged], evidence.store, "copies")
+    made = _described(
+        evidence, [evidence.path(v) for v in judged], evidence.store, "copies", real.latent.shape[1:]
+    )
+    readable = {*made.good, *made.other_size}
     for index, verdict in enumerate(judged):
-        if index not in good:
+        if index not in readable:
             verdict.reason = noise_filter.UNREADABLE
-    judged, patients = evidence.standing, [evidence.real[index].patient for index in real_good]
+    if made.other_size and not made.good:
+        raise UserError(
+            "the samples' frames have another size than the training clips': none can be compared",
+            "Leave the level copies out, or generate at their size",
+            evidence.folder,
+        )
+    for described, what in ((real, "training clips"), (made, "samples")):
+        if described.other_size:
+            said = (
+                "have frames of another size than most training clips: the copies level does not compare them"
+            )
+            warnings.append(f"{len(described.other_size)} {what} {said}")
+    judged, patients = [judged[index] for index in made.good], [evidence.real[i].patient for i in real.good]
     nearest = {}
     for space, distances in (("pixel", similarity.pixel_distances), ("latent", similarity.cosine_distances)):
         if not judged:
             return warnings
-        among = distances(real[space], real[space])
-        quantile = evidence.settings.copy_quantile
-        found = similarity.nearest_real(distances(made[space], real[space]), among, patients, quantile)
+        among = distances(getattr(real, space), getattr(real, space))
+        to_real = distances(getattr(made, space), getattr(real, space))
+        found = similarity.nearest_real(to_real, among, patients, evidence.settings.copy_quantile)
         if found is None:
             return [*warnings, "fewer than two training patients: the copies level kept everything"]
         nearest[space] = found
-    noise_filter.copies_level(judged, nearest, [paths[index].name for index in real_good])
+    noise_filter.copies_level(judged, nearest, [paths[index].name for index in real.good])
     return warnings
 
 
@@ -391,20 +415,40 @@ class _Descriptions:
             yield fit_length(similarity.thumbnail(frames), self.length), fit_length(found, self.length)
 
 
+@dataclass
+class _Described:
+    """Clips that can be compared with each other.
+
+    Attributes:
+        good: their positions among those asked about.
+        pixel: (N, F, 32, 32) thumbnails.
+        latent: (N, F, C, h, w).
+        other_size: positions of clips whose frames have another size.
+    """
+
+    good: list[int]
+    pixel: np.ndarray
+    latent: np.ndarray
+    other_size: list[int]
+
+
 def _described(
-    evidence: Evidence, paths: Sequence[Path], store: LatentStore, title: str
-) -> tuple[list[int], dict[str, np.ndarray]]:
-    """Positions of the clips that can be read; their thumbnails (``pixel``) and latents (``latent``), of one length."""
-    good, thumbnails, latents = [], [], []
+    evidence: Evidence,
+    paths: Sequence[Path],
+    store: LatentStore,
+    title: str,
+    shape: tuple[int, ...] | None = None,
+) -> _Described:
+    """The clips that can be read and whose latents have ``shape`` (F, C, h, w); None: that of most."""
     answers = evidence.ask(_Descriptions, paths, title, store, length=evidence.spec.required_clip_num)
-    for index, answer in enumerate(answers):
-        if not isinstance(answer, UserError):
-            good.append(index)
-            thumbnails.append(answer[0])
-            latents.append(answer[1])
-    if not good:
-        return [], {"pixel": np.zeros((0, 1, 1)), "latent": np.zeros((0, 1, 1))}
-    return good, {"pixel": np.stack(thumbnails), "latent": np.stack(latents)}
+    found = {index: answer for index, answer in enumerate(answers) if not isinstance(answer, UserError)}
+    if shape is None and found:
+        shape = Counter(latents.shape for _, latents in found.values()).most_common(1)[0][0]
+    good = [index for index, (_, latents) in found.items() if latents.shape == shape]
+    pixel, latent = (
+        np.stack([found[index][part] for index in good]) if good else np.zeros((0, 1, 1)) for part in (0, 1)
+    )
+    return _Described(good, pixel, latent, sorted(found.keys() - set(good)))
 
 
 register(

@@ -34,6 +34,8 @@ class EvaluationSettings:
         split: of the real clips.
         metrics: names, or ``all``.
         classifier: checkpoint trained on real clips.
+        classifier_name: its name or mmaction2 config, where the checkpoint does not say it.
+        input_size: side of its frames in pixels, where the checkpoint does not say it; None: 256 there.
         vae_path: the VAE's folder, or a folder that has one.
         i3d_weights: TorchScript file, for the usual FVD.
         i3d_sha256: its checksum.
@@ -56,6 +58,8 @@ class EvaluationSettings:
     split: str = "train"
     metrics: tuple[str, ...] = ("all",)
     classifier: str | None = None
+    classifier_name: str | None = None
+    input_size: int | None = None
     vae_path: str | None = None
     i3d_weights: str | None = None
     i3d_sha256: str | None = None
@@ -133,9 +137,17 @@ class Instruments:
     def _loaded(self) -> tuple[Any, dict[str, Any]]:
         from augment.classifiers import load
 
-        if self.settings.classifier is None:
+        s = self.settings
+        if s.classifier is None:
             raise UserError("--classifier is missing", "Give a checkpoint of train_classifier.py")
-        return load(self.settings.classifier, self.settings.device)
+        return load(
+            s.classifier,
+            s.device,
+            name=s.classifier_name,
+            num_classes=len(self.spec.classes),
+            input_size=s.input_size,
+            num_frames=self.spec.required_clip_num,
+        )
 
     @property
     def classifier(self) -> Any:

@@ -129,6 +129,11 @@ class LatentStore:
         self.batch_size = 1 if self.device == "cpu" else self.most_at_once
         self.computed = 0
 
+    @property
+    def made_with(self) -> dict[str, str]:
+        """What latents, and scores from them, depend on besides the video; the same words for the same latents."""
+        return {"vae": self._vae_name, "latents": self.settings.tag()}
+
     def folders(self) -> list[Path]:
         """What another process needs to see: VAE and cache, whose folder is made now."""
         if self.folder is not None:

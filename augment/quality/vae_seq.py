@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,14 +14,15 @@ from augment.generation.plan import parse_file_name
 from augment.generation.synthesis_folder import SynthesisFolder
 from augment.quality.latents import LatentStore, frame_directions
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import atomic_path, write_text
+from ctrlgenaug.files import atomic_path, fingerprint, write_text
 from ctrlgenaug.folders import make_folder
 from ctrlgenaug.model_steps import Workers
-from ctrlgenaug.plain_data import write_json
+from ctrlgenaug.plain_data import read_json, write_json
 from ctrlgenaug.progress import progress, say
 from ctrlgenaug.steps import Outcome
 
 RESULTS = "VAE_Seq_train_results"  # .json, .csv, .png
+SCORED_WITH = "VAE_Seq_settings.json"
 
 
 def vae_seq(latents: np.ndarray) -> float | None:
@@ -103,8 +105,26 @@ def list_videos(folder: str | Path) -> list[Path]:
     return videos
 
 
-def write_results(folder: Path, scores: Mapping[str, float]) -> None:
-    """Writes the scores to ``folder``: JSON as published (file name -> score), CSV with class and clip, histogram."""
+def scored_with(folder: Path) -> dict[str, Any]:
+    """What the scores in ``folder`` were made with, as `write_results` noted it; empty where nobody did, or where the
+    scores are others by now."""
+    path, results = folder / SCORED_WITH, folder / f"{RESULTS}.json"
+    found = read_json(path) if path.is_file() and results.is_file() else {}
+    if not isinstance(found, dict) or found.pop("scores", None) != fingerprint([results]):
+        return {}
+    return found
+
+
+def write_results(
+    folder: Path, scores: Mapping[str, float], made_with: Mapping[str, Any] | None = None
+) -> None:
+    """Writes the scores to ``folder``: JSON as published (file name -> score), CSV with class and clip, histogram.
+
+    Args:
+        folder: where to.
+        scores: by file name.
+        made_with: `LatentStore.made_with`, noted beside them, so that the filter takes no other VAE's scores.
+    """
     rows = []
     for name, score in scores.items():
         try:
@@ -118,6 +138,9 @@ def write_results(folder: Path, scores: Mapping[str, float]) -> None:
     with SynthesisFolder(folder).alone():  # a generation that starts removes what lies there unfinished
         write_json(folder / f"{RESULTS}.json", dict(scores))
         write_text(folder / f"{RESULTS}.csv", text.getvalue())
+        if made_with:
+            known = {"scores": fingerprint([folder / f"{RESULTS}.json"]), **made_with}
+            write_json(folder / SCORED_WITH, known)
         _draw_histogram(folder / f"{RESULTS}.png", {row[0]: str(row[2]) for row in rows}, scores)
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from augment.generation.synthesis_folder import SynthesisFolder
+from augment.quality.evaluation_report import judged_line
 from augment.quality.metrics import METRICS
 from augment.report.data_sections import some
 from augment.report.page import Key, Notice, Section, Table, picture
@@ -113,6 +116,9 @@ def evaluation_section(folders: RunFolders) -> Section:
     section = Section("Evaluation")
     found = _evaluation(folders, section)
     metrics = found.get("metrics", {})
+    if judged := judged_line(found):
+        section.blocks.append(judged)
+    section.blocks += _newer_clips(folders.evaluation, found)
     section.blocks += [Notice(f"{warning}.") for warning in found.get("warnings", ())]
     elsewhere = {"class_control", *STEERING, *PRIVACY}
     for name in METRICS:
@@ -140,6 +146,20 @@ def evaluation_section(folders: RunFolders) -> Section:
     if found.get("failures"):
         section.blocks.append(Notice(f"Not readable: {some(list(found['failures']))}."))
     return section
+
+
+def _newer_clips(evaluation: Path, found: dict[str, Any]) -> list[Notice]:
+    """A `Notice` for each folder of judged clips that holds newer ones."""
+    notices = []
+    made, judged = evaluation.stat().st_mtime, (found.get("judged") or {}).get("synthetic", ())
+    for folder in map(Path, judged):
+        names = SynthesisFolder(folder).names()
+        newer = [name for name in sorted(names) if (folder / name).stat().st_mtime > made]
+        if newer:
+            notices.append(
+                Notice(f"{folder} has {len(newer)} clips that are newer than {evaluation}: {some(newer)}.")
+            )
+    return notices
 
 
 def _repetition(rows: dict[str, Any]) -> list[Notice]:

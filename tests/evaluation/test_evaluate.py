@@ -13,6 +13,7 @@ from clip_home import SPEC, draw_clip, make_home, make_synthetic
 from diffusers import AutoencoderKL
 
 from augment import classifiers
+from augment.generation.synthesis_folder import SynthesisFolder
 from augment.quality import evaluation
 from augment.quality.evaluation_report import headline, markdown
 from augment.quality.instruments import EvaluationSettings, Instruments
@@ -209,14 +210,119 @@ def test_clips_of_another_length_and_size_and_broken_ones(root, tmp_path):
     fourth.write_bytes(b"")
     fifth.unlink()
     fifth.mkdir()
+    (folder / "study_0001_s01_CT-0_99.mp4").symlink_to("nowhere.mp4")
+    assert (SynthesisFolder(folder).names() & {fourth.name, "study_0001_s01_CT-0_99.mp4"}) == set()
     found = judged(root, folder)
-    assert found["failures"].keys() == {third.name, fourth.name, fifth.name}
+    assert found["failures"].keys() == {third.name, fourth.name, fifth.name, "study_0001_s01_CT-0_99.mp4"}
     assert "has frames of 96 x 96, the others of 64 x 64" in found["failures"][third.name]
     assert found["counts"]["synthetic"]["all"] == 21
     assert found["metrics"]["smoothness"]["all"]["synthetic"]["count"] == 20  # a single frame has none
     assert found["metrics"]["memorisation"]["all"]["pixel"]["count"] == 21
     assert found["metrics"]["motion_field"]["all"]["count"] == 19
     json.dumps(found, allow_nan=False)
+
+
+def test_most_clips_decide_which_frame_size_is_the_odd_one(root, tmp_path):
+    """Not the first ones: leftovers of an earlier attempt may come first by name."""
+    folder = tmp_path / "mixed"
+    shutil.copytree(root / "synthetic", folder)
+    odd = sorted(folder.glob("*.mp4"))[:6]
+    for path in odd:
+        write_mp4(path, draw_clip("CT-0", 1, size=96))
+    for batch_size in (1, 8):
+        found = judged(root, folder, classifier=False, metrics=("smoothness",), batch_size=batch_size)
+        assert found["failures"].keys() == {path.name for path in odd}
+        assert found["counts"]["synthetic"]["all"] == 18
+
+
+def test_real_and_synthetic_clips_of_different_size(root, tmp_path):
+    """What can be compared is; that the rest is not is said."""
+    folder = tmp_path / "small"
+    for path in (root / "synthetic").glob("*.mp4"):
+        write_mp4(folder / path.name, read_video(path)[:, ::2, ::2])
+    metrics = ("vae_seq", "diversity", "memorisation", "privacy", "motion_field")
+    found = judged(root, folder, classifier=False, metrics=metrics, vae_path=str(root / "vae"))
+    assert (
+        found["metrics"]["memorisation"]["all"].keys()
+        == {"pixel"}
+        == found["metrics"]["privacy"]["all"].keys()
+    )
+    assert found["metrics"]["diversity"]["all"]["synthetic"].keys() == {"pixel", "latent"}
+    assert found["metrics"]["motion_field"]["all"] is None
+    (said,) = [warning for warning in found["warnings"] if "different size" in warning]
+    assert "(synthetic ones of 32 x 32, real ones of 64 x 64, test ones of 64 x 64)" in said
+    same = judged(root, root / "synthetic", classifier=False, metrics=("diversity",))
+    assert not any("different size" in warning for warning in same["warnings"])
+
+
+def test_what_was_judged_is_said_and_no_earlier_picture_stays(root, tmp_path):
+    for name in ("e.png", "e_distances.png"):
+        (tmp_path / name).write_bytes(b"of another evaluation")
+    folder = str(root / "synthetic")
+    result = evaluation.evaluate_folders(SPEC, EvaluationSettings((folder,), metrics=("smoothness",)))
+    evaluation.write(result, tmp_path / "e.json")
+    assert {path.name for path in tmp_path.iterdir()} == {"e.json", "e.md"}
+    judged = json.loads((tmp_path / "e.json").read_text())["judged"]
+    assert judged == {
+        "synthetic": [folder],
+        "real": None,
+        "split": "train",
+        "classifier": None,
+        "vae_path": None,
+    }
+    assert f"Clips in {folder}." in (tmp_path / "e.md").read_text()
+
+
+def test_a_generator_that_makes_grey_stills(root, tmp_path):
+    """Frames that are all alike have no order and no movement; what remains is said, and nothing stops."""
+    folder = tmp_path / "grey"
+    for path in (root / "synthetic").glob("*.mp4"):
+        write_mp4(folder / path.name, np.full((8, 64, 64), 90, np.uint8))
+    found = judged(root, folder)
+    assert found["metrics"]["slice_order"]["all"].keys() == {"real"}
+    assert "order of slices" not in headline(found) and "FVD" in headline(found)
+    assert "| all | real |" in markdown(found)
+    json.dumps(found, allow_nan=False)
+
+
+def test_one_clip_whose_features_are_no_numbers_costs_itself_alone(root, monkeypatch):
+    ask = Instruments.classify
+
+    def classify(self, clips):
+        logits, features = ask(self, clips)
+        for index, frames in enumerate(clips):
+            if (frames == bad).all():
+                features[index, 0] = np.nan
+        return logits, features
+
+    victim = sorted((root / "synthetic").glob("*.mp4"))[3]
+    bad = read_video(victim)
+    monkeypatch.setattr(Instruments, "classify", classify)
+    found = judged(root, root / "synthetic", metrics=("fvd", "class_control"))
+    assert found["failures"] == {victim.name: "has clip features that are not finite. Check the network."}
+    assert found["metrics"]["fvd"]["all"]["value"] > 0
+
+
+def test_a_classifier_of_mmaction2_and_one_that_saw_synthetic_clips(root, tmp_path, call_script):
+    model, _ = classifiers.load(root / "classifier.pth")
+    torch.save({"state_dict": model.weights()}, tmp_path / "plain.pth")
+    classifiers.save(tmp_path / "joint.pth", model, "tiny", SPEC.classes, "MosMed", {"paradigm": "joint"})
+    common = ("--synthetic", "synthetic", "--metrics", "class_control", "--output", tmp_path / "e.json")
+
+    def control(*more):
+        result = call_script("evaluate.py", *common, *more, cwd=root)
+        return json.loads((tmp_path / "e.json").read_text())["metrics"]["class_control"], result.stderr
+
+    ours, said = control("--classifier", "classifier.pth")
+    assert "learned from synthetic" not in said
+    strangers = ("--classifier", tmp_path / "plain.pth", "--classifier_name", "tiny", "--input_size", "32")
+    assert control(*strangers)[0] == ours
+    assert (
+        "the classifier learned from synthetic clips (--paradigm joint)"
+        in control("--classifier", tmp_path / "joint.pth")[1]
+    )
+    failed = call_script("evaluate.py", *common, "--classifier", tmp_path / "plain.pth", cwd=root, code=2)
+    assert "of evaluate.py --classifier_name" in failed.stderr
 
 
 def test_a_class_without_real_clips_and_one_without_synthetic(root, tmp_path):

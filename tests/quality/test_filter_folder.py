@@ -12,7 +12,7 @@ from augment.quality.filter_levels import FilterSettings
 from augment.quality.filter_report import tables
 from ctrlgenaug import datasets
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.video import write_mp4
+from ctrlgenaug.video import write_avi, write_mp4
 
 SPEC = datasets.get("MosMed")
 NAMES = [
@@ -214,6 +214,22 @@ def test_copies_of_training_clips_are_dropped_and_named(folder, sure, real):
     for item in real:
         item.path.write_bytes(b"torn")
     with pytest.raises(UserError, match="not one training clip can be read"):
+        filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings, real=real)
+
+
+def test_copies_are_looked_for_among_clips_of_one_frame_size(folder, sure, real):
+    write_mp4(folder / NAMES[1], clip(52), crf=5)
+    write_mp4(folder / NAMES[0], clip(1)[:, :32, :32])
+    write_avi(real[4].path, clip(54)[:, :48, :48])
+    settings = FilterSettings(levels=("copies",))
+    result = filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings, real=real)
+    assert [verdict.reason for verdict in result.verdicts] == [None, "copy", *[None] * 6]
+    assert result.verdicts[0].nearest_real is None and result.verdicts[2].nearest_real
+    said = "have frames of another size than most training clips: the copies level does not compare them"
+    assert f"1 training clips {said}" in result.warnings and f"1 samples {said}" in result.warnings
+    for name in NAMES:
+        write_mp4(folder / name, clip(1)[:, :32, :32])
+    with pytest.raises(UserError, match="another size than the training clips': none can be compared"):
         filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings, real=real)
 
 

@@ -54,6 +54,17 @@ def test_a_name_given_wins_and_a_wrong_one_is_said(tmp_path):
         data_set_of(argparse.Namespace(data=None, data_name="Carotis"), [tmp_path])
 
 
+def test_the_classifier_knows_the_classes_that_no_clip_is_left_of(tmp_path):
+    """A class that the filter emptied would move the others' numbers."""
+    (tmp_path / "case13_0101_vulnerable_66.mp4").write_bytes(b"a clip")
+    asked = argparse.Namespace(data=None, data_name="Carotid")
+    ours = {"data_name": "Carotid", "classes": ["stable", "vulnerable"]}
+    assert data_set_of(asked, [tmp_path], ours).class_id("vulnerable") == 1
+    asked = argparse.Namespace(data=None, data_name="MRNet")
+    with pytest.raises(UserError, match=r"is a classifier of 1, 0 \(MRNet\), MRNet has 0, 1"):
+        data_set_of(asked, [tmp_path], {"data_name": "MRNet", "classes": ["1", "0"]})
+
+
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
     """``model/vae-pretrained``, and a classifier of each of two data sets."""

@@ -15,6 +15,8 @@ from ctrlgenaug import datasets
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.video import read_video, write_mp4
 
+SPEC = datasets.get("MosMed")
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
@@ -29,6 +31,10 @@ def world(tmp_path_factory):
     model = classifiers.build("tiny", 3, input_size=32)  # the clips have 64 pixels
     classifiers.save(root / "classifier.pth", model, "tiny", datasets.get("MosMed").classes, "MosMed")
     torch.save({"state_dict": model.weights()}, root / "strangers.pth")  # says neither its name nor its size
+    classifiers.save(root / "turned.pth", model, "tiny", ("CT-1", "CT-0", "CT-234"), "MosMed")
+    classifiers.save(root / "joint.pth", model, "tiny", SPEC.classes, "MosMed", {"paradigm": "joint"})
+    next(value for name, value in model.weights().items() if name.startswith("backbone"))[0] = float("nan")
+    classifiers.save(root / "diverged.pth", model, "tiny", SPEC.classes, "MosMed")
     for number, name in enumerate(NAMES):
         write_mp4(root / "synthetic" / name, clip(number - number % 4 if number % 4 == 3 else number))
     return root
@@ -144,6 +150,45 @@ def test_the_default_folder_dry_run_and_levels(world, synthetic, call_script):
     assert all(path.samefile(synthetic / path.name) for path in kept.glob("*.mp4"))
 
 
+def test_scores_of_another_vae_or_of_other_settings_are_not_taken(world, synthetic, call_script, tmp_path):
+    """They lie in the same file under the same names, and would be cut by k-means beside newly made ones."""
+    score(call_script, world, synthetic, "--pixel_range", "model")
+    of_model = json.loads((synthetic / "VAE_Seq_train_results.json").read_text())
+
+    def filtered(*more):
+        result = filter_(
+            call_script, world, synthetic, "--levels", "within", "--save_base", tmp_path / "kept", *more
+        )
+        report = json.loads((tmp_path / "kept" / "filter_report.json").read_text())
+        return {row["file"]: row["vae_seq"] for row in report["samples"]}, result.stderr
+
+    scores, said = filtered("--pixel_range", "model")
+    assert scores == of_model and "other settings" not in said
+    scores, said = filtered()
+    assert "latents model-sample-3407 there, official-sample-3407 now): scores were computed now" in said
+    score(call_script, world, synthetic)
+    assert scores == json.loads((synthetic / "VAE_Seq_train_results.json").read_text()) != of_model
+    torch.manual_seed(1)
+    from golden_vectors import SMALL_VAE
+
+    from cond2img.models import AutoencoderKL
+
+    AutoencoderKL(**SMALL_VAE).save_pretrained(tmp_path / "another")
+    others, said = filtered("--vae_path", tmp_path / "another")
+    assert others != scores and "was made with another VAE or other settings" in said
+    # scores from elsewhere, as the published script writes them, tell nothing and are taken
+    (synthetic / "VAE_Seq_train_results.json").write_text(json.dumps(of_model))
+    scores, said = filtered()
+    assert scores == of_model and "other settings" not in said
+
+
+def test_a_classifier_that_learned_from_synthetic_clips_is_doubted(world, synthetic, call_script):
+    asked = ("--levels", "semantic", "--dry_run", "--classifier_checkpoint")
+    assert "warning" not in filter_(call_script, world, synthetic, *asked, world / "classifier.pth").stderr
+    result = filter_(call_script, world, synthetic, *asked, world / "joint.pth")
+    assert "warning: the classifier learned from synthetic clips (--paradigm joint)" in result.stderr
+
+
 def test_a_broken_video_is_named(world, synthetic, call_script):
     (synthetic / NAMES[0]).write_bytes(b"not a video")
     result = score(call_script, world, synthetic, "--posterior", "mode", "--pixel_range", "model", code=1)
@@ -170,7 +215,17 @@ def test_a_broken_video_is_named(world, synthetic, call_script):
         (
             "noisy_data_filter.py",
             ["--classifier_checkpoint", "classifier.pth", "--data_name", "ACDC"],
-            "has 3 classes, not 5",
+            "is a classifier of CT-0, CT-1, CT-234 (MosMed), ACDC has",
+        ),
+        (
+            "noisy_data_filter.py",
+            ["--classifier_checkpoint", "turned.pth"],
+            "turned.pth: is a classifier of CT-1, CT-0, CT-234 (MosMed), MosMed has CT-0, CT-1, CT-234",
+        ),
+        (
+            "noisy_data_filter.py",
+            ["--classifier_checkpoint", "diverged.pth"],
+            "diverged.pth: holds weights that are no numbers (backbone.",
         ),
         (
             "noisy_data_filter.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from augment.comparison.table import write_table
 from augment.report import page
 from augment.report.all_sections import SECTIONS, sections
+from augment.report.evaluation_sections import evaluation_section
 from augment.report.run_folders import find
 from ctrlgenaug.plain_data import write_json, write_jsonl
 
@@ -305,6 +307,31 @@ def test_damaged_files_spoil_only_their_section(root, tmp_path, monkeypatch):
     assert found["Data"] == []
     other = sections(find(SPEC, evaluation=tmp_path / "other.json"))
     assert "not as the step writes it" in other["Class control"].notices[0].text
+
+
+def test_clips_that_are_newer_than_their_evaluation_are_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    clip = tmp_path / "kept" / "study_0001_s01_CT-0_66.mp4"
+    clip.parent.mkdir()
+    clip.write_bytes(b"a clip")
+    judged = {
+        "synthetic": ["kept"],
+        "real": "MosMedData",
+        "split": "train",
+        "classifier": "c.pth",
+        "vae_path": None,
+    }
+    write_json(tmp_path / "evaluation.json", {"data_name": "MosMed", "metrics": {}, "judged": judged})
+    made = (tmp_path / "evaluation.json").stat().st_mtime
+
+    def section(seconds):
+        os.utime(clip, (made + seconds, made + seconds))
+        return evaluation_section(find(SPEC))
+
+    assert "Clips in kept, beside the train clips in MosMedData, classifier c.pth." in section(-60).blocks
+    assert not any("newer" in notice.text for notice in section(-60).notices)
+    (said,) = [notice.text for notice in section(60).notices if "newer" in notice.text]
+    assert said == f"kept has 1 clips that are newer than evaluation.json: {clip.name}."
 
 
 def test_pictures_are_never_enlarged_and_damage_is_said(tmp_path):

@@ -21,11 +21,28 @@ CLOSEST_SHOWN = 6  # pairs in the picture of nearest clips
 NEAR = 0.05  # quantile of the test clips' distances below which a synthetic clip counts as nearer than new patients are
 
 
+def comparable(one: View, other: View, feature: str) -> bool:
+    """Whether both sets have a feature, of one shape: latents of other frame sizes have another."""
+    if not (one.has(feature) and other.has(feature)):
+        return False
+    return one.clips.features[feature].shape[1:] == other.clips.features[feature].shape[1:]
+
+
+def _shared_spaces(run: Run) -> list[str]:
+    """The spaces in which synthetic, training and test clips can be compared with each other."""
+    made, train, new = (run.sets[name].view() for name in ("synthetic", "real", "test"))
+    return [
+        space
+        for space, (feature, _) in SPACES.items()
+        if comparable(made, train, feature) and comparable(new, train, feature)
+    ]
+
+
 def nearest(synthetic: View, real: View, quantile: float) -> dict[str, similarity.Nearest]:
     """The nearest real clip of every synthetic one by space; none where too few patients give no yardstick."""
     found = {}
     for space, (feature, distances) in SPACES.items():
-        if len(synthetic) and len(real) and synthetic.has(feature) and real.has(feature):
+        if len(synthetic) and len(real) and comparable(synthetic, real, feature):
             one, other = synthetic[feature], real[feature]
             result = similarity.nearest_real(
                 distances(one, other), distances(other, other), real.patients, quantile
@@ -151,9 +168,7 @@ def _privacy(chosen: Selection) -> Row | None:
     if not len(chosen.synthetic) or not all(name in run.sets for name in ("real", "test")):
         return None
     row: Row = {}
-    for space, (feature, _) in SPACES.items():
-        if not all(run.sets[name].view().has(feature) for name in ("synthetic", "real", "test")):
-            continue
+    for space in _shared_spaces(run):
         found = _nearest_distances(run, space)
         synthetic, test = found["synthetic"][chosen.synthetic.positions], found["test"]
         nearer = (synthetic[:, None] < test).mean() + (synthetic[:, None] == test).mean() / 2
@@ -244,7 +259,7 @@ def draw_distances(path: Path, run: Run) -> None:
     """Histograms of the distance to the nearest training clip: synthetic clips beside real test clips."""
     from matplotlib.figure import Figure
 
-    spaces = [space for space in SPACES if run.sets["test"].view().has(SPACES[space][0])]
+    spaces = _shared_spaces(run)
     figure = Figure(figsize=(4.5 * len(spaces), 3.2), layout="constrained")
     for axes, space in zip(figure.subplots(1, len(spaces), squeeze=False)[0], spaces, strict=True):
         found = _nearest_distances(run, space)

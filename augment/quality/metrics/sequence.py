@@ -79,6 +79,13 @@ def _order_cells(row: Row) -> Cells:
     return cells
 
 
+def _order_headline(row: Row) -> str:
+    if "synthetic" not in row:  # clips of equal frames have no order
+        return ""
+    real = f" (real {number(row['real']['mean'])})" if "real" in row else ""
+    return f"order of slices {number(row['synthetic']['mean'])}{real}"
+
+
 register(
     Metric(
         name="slice_order",
@@ -87,10 +94,7 @@ register(
         heads=("clips", "order", "95 % interval", "similarity of frames 1, 2, ... apart"),
         cells=_order_cells,
         features=("thumbnails",),
-        headline=lambda row: (
-            f"order of slices {number(row['synthetic']['mean'])}"
-            + (f" (real {number(row['real']['mean'])})" if "real" in row else "")
-        ),
+        headline=_order_headline,
         note="Order: rank correlation of frames' distance in the clip and their unlikeness; 1 is perfect, 0 is none.",
         steering="slice_order",
     )
