@@ -45,7 +45,7 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="N",
-        help="samples of each class, or one number a class (default: as many as real clips)",
+        help="samples of each class, or one number a class, in --class_label's order (default: as many as real clips)",
     )
     what.add_argument(
         "--seed", type=seed_number, default=plan.PLAN_SEED, help="of the plan (default: %(default)s)"
@@ -133,7 +133,10 @@ def main() -> int:
             "Add --allow_test_conditions if that is wanted",
         )
     classes = arguments.parse_classes(options.class_label, spec)
-    numbers = arguments.parse_numbers(options.predifined_sampled_num, classes)
+    named = arguments.named_classes(
+        options.class_label, spec
+    )  # one number a class: in the order of their names there
+    numbers = arguments.parse_numbers(options.predifined_sampled_num, named)
     shard = arguments.parse_shard(options.shard)
     clips = spec.clips(spec.home_in(options.data_root), options.split)
     samples = plan.make_plan(clips, classes, numbers, options.seed)

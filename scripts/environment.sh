@@ -20,6 +20,10 @@ find_python() {
 
 prepare_environment() {
     local stamp wanted
+    case ${CTRLGENAUG_ENV:-} in
+        '' | active) ;;
+        *) echo "error: CTRLGENAUG_ENV=$CTRLGENAUG_ENV is not known. Set it to active, or unset it." >&2; return 2 ;;
+    esac
     if [ "${CTRLGENAUG_ENV:-}" = active ]; then
         PYTHON=$(command -v python) || { echo "error: no python is active. Activate an environment first." >&2; return 1; }
         stamp="$("$PYTHON" -c 'import sys; print(sys.prefix)')/.ctrlgenaug-installed"

@@ -46,14 +46,20 @@ def parse_devices(tokens: Sequence[str]) -> list[str]:
     return devices
 
 
-def parse_classes(tokens: Sequence[str], spec: DatasetSpec) -> list[str]:
-    """Class names in the data set's order; none given, or ``all``, means every class."""
+def named_classes(tokens: Sequence[str], spec: DatasetSpec) -> list[str]:
+    """Class names in the order in which they are given; none given, or ``all``, means every class."""
     given = words(tokens)
     if not given or [word.lower() for word in given] == ["all"]:
         return list(spec.classes)
     for cls in given:
         spec.class_id(cls)
-    return [cls for cls in spec.classes if cls in given]
+    return list(dict.fromkeys(given))
+
+
+def parse_classes(tokens: Sequence[str], spec: DatasetSpec) -> list[str]:
+    """Class names in the data set's order; none given, or ``all``, means every class."""
+    named = named_classes(tokens, spec)
+    return [cls for cls in spec.classes if cls in named]
 
 
 def parse_numbers(

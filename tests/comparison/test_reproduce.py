@@ -590,6 +590,16 @@ def test_phantom_comparison_reads_its_numbers_before_hours_of_work(tmp_path, rep
     assert not list(tmp_path.glob("out/*"))
 
 
+@pytest.mark.parametrize("script", ["demo.sh", "run_tests.sh", "reproduce.sh --phantoms"])
+def test_a_misspelled_environment_is_no_wish_for_a_new_one(tmp_path, repository, script):
+    name, *options = script.split()
+    command = ["bash", str(repository / name), *options]
+    environment = {**os.environ, "CTRLGENAUG_ENV": "activ"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "CTRLGENAUG_ENV=activ is not known. Set it to active" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_arms_are_listed(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["arms", "ceiling"])
     arms_main()

@@ -73,6 +73,7 @@ def test_classes_and_numbers():
     assert arguments.parse_classes([], spec) == list(spec.classes)
     assert arguments.parse_classes(["all"], spec) == list(spec.classes)
     assert arguments.parse_classes(['["CT-234","CT-0"]'], spec) == ["CT-0", "CT-234"]
+    assert arguments.named_classes(["CT-234,", "CT-0", "CT-234"], spec) == ["CT-234", "CT-0"]
     with pytest.raises(UserError, match="CT-2"):
         arguments.parse_classes(["CT-2"], spec)
     assert arguments.parse_numbers(["7"], ["a", "b"]) == {"a": 7, "b": 7}

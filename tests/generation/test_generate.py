@@ -151,6 +151,16 @@ def test_dry_run_prints_names_and_nothing_else(world, run_script, call_script):
     assert call_script("generate.py", "--dry_run", *FOUR, cwd=world, env=launched).stdout == shard.stdout
     spelled = call_script("generate.py", "--dry_run", "--predefined_sampled_num", "[2,0,2]", cwd=world)
     assert set(spelled.stdout.splitlines()) == NAMES
+    numbers = (
+        "--class_label",
+        "CT-234",
+        "CT-0",
+        "--predefined_sampled_num",
+        "2",
+        "0",
+    )  # in the order of the classes
+    ordered = call_script("generate.py", "--dry_run", *numbers, cwd=world)
+    assert {line.rsplit("_", 2)[1] for line in ordered.stdout.splitlines()} == {"CT-234"}
 
 
 def test_test_conditions_need_a_word(world, call_script):
