@@ -384,16 +384,25 @@ def _copies(evidence: Evidence) -> list[str]:
             )
             warnings.append(f"{len(described.other_size)} {what} {said}")
     judged, patients = [judged[index] for index in made.good], [evidence.real[i].patient for i in real.good]
-    nearest = {}
+    nearest: dict[str, similarity.Nearest] = {}
+    twins = None
     for space, distances in (("pixel", similarity.pixel_distances), ("latent", similarity.cosine_distances)):
         if not judged:
             return warnings
         among = distances(getattr(real, space), getattr(real, space))
         to_real = distances(getattr(made, space), getattr(real, space))
-        found = similarity.nearest_real(to_real, among, patients, evidence.settings.copy_quantile)
+        if space == "pixel":
+            twins = similarity.twins(among, patients)
+        found = similarity.nearest_real(to_real, among, patients, evidence.settings.copy_quantile, twins)
         if found is None:
-            return [*warnings, "fewer than two training patients: the copies level kept everything"]
+            return [
+                *warnings,
+                "fewer than two training patients of different clips: the copies level kept everything",
+            ]
         nearest[space] = found
+    if number := nearest["pixel"].twins:
+        said = "are there again under another patient's name: the copies level passes over them for its threshold"
+        warnings.append(f"{number} training clips {said}")
     noise_filter.copies_level(judged, nearest, [paths[index].name for index in real.good])
     return warnings
 

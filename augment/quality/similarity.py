@@ -10,6 +10,7 @@ import numpy as np
 
 THUMBNAIL = 32  # pixels; the scale of the latents
 CHUNK = 256  # clips compared at once
+SAME = 1e-3  # of the usual distance between patients: below it two clips are one and the same
 MACROBLOCK = 16  # pixels; the unit of the encoder's motion search
 
 
@@ -104,9 +105,11 @@ class Nearest:
     Attributes:
         index: (N,) position of the nearest real clip.
         distance: (N,) to it.
-        reference: (M,) distance of every real clip to the nearest clip of another patient.
+        reference: (at most M,) distance of every real clip to the nearest other clip of another patient.
         threshold: a distance below it is called a copy: the given quantile of ``reference``.
         flagged: (N,) bool.
+        twins: real clips that are there again under another patient's name, which tell nothing about distances between
+            patients.
     """
 
     index: np.ndarray
@@ -114,10 +117,29 @@ class Nearest:
     reference: np.ndarray
     threshold: float
     flagged: np.ndarray
+    twins: int = 0
+
+
+def twins(pixels: np.ndarray, patients: Sequence[str]) -> np.ndarray:
+    """(M, M) bool: real clips that are one and the same under two patients' names.
+
+    Enough of them would make the distance between patients 0, below which no copy of a training clip lies.
+
+    Args:
+        pixels: (M, M) `pixel_distances` among them. Latents, which are drawn, differ even of one and the same clip.
+        patients: (M,) whose each clip is.
+    """
+    names = np.asarray(patients)
+    other = names[:, None] != names[None, :]
+    return other & (pixels <= SAME * np.median(pixels[other])) if other.any() else other
 
 
 def nearest_real(
-    to_real: np.ndarray, among_real: np.ndarray, patients: Sequence[str], quantile: float = 0.01
+    to_real: np.ndarray,
+    among_real: np.ndarray,
+    patients: Sequence[str],
+    quantile: float = 0.01,
+    twins: np.ndarray | None = None,
 ) -> Nearest | None:
     """Finds synthetic clips that lie nearer to a training clip than clips of different patients lie to each other.
 
@@ -126,6 +148,7 @@ def nearest_real(
         among_real: (M, M) distances among the real clips.
         patients: (M,) whose each real clip is.
         quantile: of the reference distances, below which a synthetic clip is flagged.
+        twins: (M, M) `twins`, which are left out of the reference.
 
     Returns:
         None where there are no synthetic clips, or fewer than two patients to take the reference from.
@@ -134,8 +157,12 @@ def nearest_real(
     other = names[:, None] != names[None, :]
     if not len(to_real) or not other.any():
         return None
-    reference = np.where(other, among_real, np.inf).min(1)
+    twins = np.zeros_like(other) if twins is None else twins
+    reference = np.where(other & ~twins, among_real, np.inf).min(1)
+    reference = reference[np.isfinite(reference)]
+    if not len(reference):
+        return None
     threshold = float(np.quantile(reference, quantile))
     index = to_real.argmin(1)
     distance = to_real[np.arange(len(to_real)), index]
-    return Nearest(index, distance, reference, threshold, distance < threshold)
+    return Nearest(index, distance, reference, threshold, distance < threshold, int(twins.any(1).sum()))

@@ -11,6 +11,7 @@ from augment.quality.similarity import (
     nearest_real,
     pixel_distances,
     thumbnail,
+    twins,
 )
 
 
@@ -64,3 +65,27 @@ def test_a_copy_is_flagged_and_its_source_named():
         assert found.reference.min() > 3 * found.distance[-1]
     assert nearest_real(np.zeros((0, 40)), distances(real, real), patients) is None
     assert nearest_real(distances(synthetic, real), distances(real, real), ["one"] * 40) is None
+
+
+def test_clips_of_two_patients_names_do_not_hide_copies():
+    draw = np.random.default_rng(4)
+    real = draw.uniform(0, 255, (40, 8, 32, 32))
+    patients = [f"p{index}" for index in range(40)]
+    real[20:] = real[:20]  # every patient is there twice
+    synthetic = np.concatenate(
+        [draw.uniform(0, 255, (5, 8, 32, 32)), real[[3]] + draw.normal(0, 3, (1, 8, 32, 32))]
+    )
+    drawn = real + draw.normal(
+        0, 1, real.shape
+    )  # as latents are drawn: one and the same clip has two of them
+    same = twins(pixel_distances(real, real), patients)
+    assert same.sum() == 40
+    for distances, clips in ((pixel_distances, real), (cosine_distances, real), (cosine_distances, drawn)):
+        across, among = distances(synthetic, clips), distances(clips, clips)
+        assert not nearest_real(
+            across, among, patients
+        ).flagged.any()  # they lie nearer to each other than any copy
+        found = nearest_real(across, among, patients, twins=same)
+        assert found.flagged[5] and found.flagged[:5].sum() <= 1 and found.twins == 40
+    assert nearest_real(across[:, ::20], among[::20, ::20], ["a", "b"], twins=same[::20, ::20]) is None
+    assert not twins(np.zeros((2, 2)), ["one", "one"]).any()

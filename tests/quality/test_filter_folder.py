@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -207,6 +208,10 @@ def test_copies_of_training_clips_are_dropped_and_named(folder, sure, real):
         filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings)
     one_patient = filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings, real=real[:1])
     assert len(one_patient.kept) == 8 and "fewer than two training patients" in one_patient.warnings[0]
+    shutil.copy(real[0].path, real[3].path)  # one film under two patients' names
+    twice = filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings, real=real)
+    assert [verdict.reason for verdict in twice.verdicts] == [None, "copy", *[None] * 6]
+    assert "2 training clips are there again under another patient's name" in twice.warnings[0]
     real[4].path.write_bytes(b"torn")
     fewer = filter_folder.decide(folder, SPEC, store_of(sure, folder), None, settings, real=real)
     assert [verdict.reason for verdict in fewer.verdicts] == [None, "copy", *[None] * 6]

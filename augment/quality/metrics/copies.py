@@ -40,13 +40,15 @@ def _shared_spaces(run: Run) -> list[str]:
 
 def nearest(synthetic: View, real: View, quantile: float) -> dict[str, similarity.Nearest]:
     """The nearest real clip of every synthetic one by space; none where too few patients give no yardstick."""
-    found = {}
+    found: dict[str, similarity.Nearest] = {}
+    twins = None
     for space, (feature, distances) in SPACES.items():
         if len(synthetic) and len(real) and comparable(synthetic, real, feature):
             one, other = synthetic[feature], real[feature]
-            result = similarity.nearest_real(
-                distances(one, other), distances(other, other), real.patients, quantile
-            )
+            among = distances(other, other)
+            if space == "pixel":
+                twins = similarity.twins(among, real.patients)
+            result = similarity.nearest_real(distances(one, other), among, real.patients, quantile, twins)
             if result is not None:
                 found[space] = result
     return found
@@ -67,6 +69,7 @@ def _memorisation(chosen: Selection) -> Row | None:
             "median_distance": float(np.median(found.distance)),
             "smallest_distance": float(found.distance.min()),
             "median_between_patients": float(np.median(found.reference)),
+            "training_clips_of_two_patients": found.twins,
             "nearest_is_its_own_source": float((sources == np.asarray(synthetic.patients)).mean()),
             "flagged_files": [names[index] for index in closest if found.flagged[index]],
         }
@@ -89,7 +92,9 @@ def _memorisation_cells(row: Row) -> Cells:
 
 def _memorisation_headline(row: Row) -> str:
     found = row.get("latent") or row["pixel"]
-    return f"{found['flagged']} of {found['count']} clips flagged as near copies"
+    twins = found.get("training_clips_of_two_patients")
+    said = f"; {twins} training clips are there again under another patient's name" if twins else ""
+    return f"{found['flagged']} of {found['count']} clips flagged as near copies{said}"
 
 
 register(
