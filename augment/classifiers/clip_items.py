@@ -109,7 +109,8 @@ def keep_patients(items: Sequence[Item], numbers: Mapping[int, int]) -> list[Ite
 def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[Item], list[Item]]:
     """Splits by patient, class by class: (items to learn from, items to choose the best epoch on).
 
-    A class of one patient stays whole with the first part.
+    A class of one patient stays whole with the first part, his clips of other classes with it. No class loses its last
+    patient to the second part, not through other classes of his either.
 
     Args:
         items: real clips of the train split.
@@ -125,14 +126,23 @@ def hold_out(items: Sequence[Item], fraction: float, seed: int) -> tuple[list[It
     for item in items:
         if item.patient not in patients[item.label]:
             patients[item.label].append(item.patient)
-    rng, chosen = random.Random(seed), set()
+    rng, chosen = random.Random(seed), set[str]()
+
+    def take(candidates: Sequence[str]) -> None:
+        for name in candidates:
+            if all(set(members) - chosen - {name} for members in patients.values() if name in members):
+                chosen.add(name)
+
     for label in sorted(patients):
         names = patients[label]
         if fraction and len(names) > 1:
-            chosen |= set(rng.sample(names, min(len(names) - 1, max(1, round(fraction * len(names))))))
+            take(rng.sample(names, min(len(names) - 1, max(1, round(fraction * len(names))))))
+            for name in names:  # those drawn may all be some class's last patients
+                if chosen.isdisjoint(names):
+                    take([name])
     if fraction and not chosen:
         raise UserError(
-            "no class has two patients, so none can be held out for choosing the best epoch",
+            "no class has two patients of whom one can be held out for choosing the best epoch",
             "Give --validation_fraction 0",
         )
     return (

@@ -59,15 +59,21 @@ def gather(spec: DatasetSpec, home: Path | None, settings: RunSettings, threads:
         return _gather_synthetic(spec, settings, threads)
     real, test = clip_items.real_items(spec, home, "train"), clip_items.real_items(spec, home, "test")
     clip_items.refuse_test_patients(real, test)
-    everyone = {item.patient for item in real}
+    everyone = {(item.patient, item.label) for item in real}
     numbers = {spec.class_id(cls): number for cls, number in settings.patients.items()}
     real = clip_items.keep_patients(real, numbers)
     train, validation = clip_items.hold_out(real, settings.validation_fraction, settings.split_seed)
     found, skipped = clip_items.synthetic_items(settings.synthetic_dirs, spec, test)
     # a clip made from a validation patient's conditions resembles him: the best epoch would be chosen on a look-alike;
     # one made from a patient whom --patients leaves out would bring him back
-    unseen = everyone - {item.patient for item in train}
-    synthetic = [item for item in found if item.patient not in unseen]
+    # in the class that it leaves him out of, though he may be learned from in another
+    seen = {(item.patient, item.label) for item in train}
+    patients = {patient for patient, _ in everyone} - {patient for patient, _ in seen}
+    synthetic = [
+        item
+        for item in found
+        if item.patient not in patients and (item.patient, item.label) not in everyone - seen
+    ]
     left_out = len(found) - len(synthetic)
     synthetic, unreadable = clip_items.readable(synthetic, threads)
     synthetic = clip_items.take_ratio(synthetic, len(train), settings.synthetic_ratio, settings.fit.seed)

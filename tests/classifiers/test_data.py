@@ -46,6 +46,26 @@ def test_held_out_patients_are_whole_and_of_every_class():
         clip_items.hold_out(everything, 1.0, 7)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_no_class_loses_its_last_patient_through_another_class_of_his(seed):
+    def clip(label, patient):
+        return Item(Path(f"{label}_{patient}"), label, patient)
+
+    # b is the one patient of class 1; c and d are those of class 2, and both of class 0 too
+    everything = [
+        *(clip(0, patient) for patient in "abcd"),
+        clip(1, "b"),
+        *(clip(2, patient) for patient in "cd"),
+    ]
+    for fraction in (0.3, 0.9):
+        learn, choose = clip_items.hold_out(everything, fraction, seed)
+        assert {item.label for item in learn} == {0, 1, 2} and choose
+        assert not {item.patient for item in learn} & {item.patient for item in choose}
+        assert "b" not in {item.patient for item in choose}
+    with pytest.raises(UserError, match="one can be held out"):
+        clip_items.hold_out([clip(0, "a"), clip(0, "b"), clip(1, "a"), clip(2, "b")], 0.5, seed)
+
+
 def test_both_frames_of_a_cardiac_patient_are_one_patient():
     spec = datasets.get("ACDC")
     assert spec.patient("patient001_frame01_s01") == spec.patient("patient001_frame12_s09") == "patient001"

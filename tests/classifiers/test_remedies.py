@@ -317,6 +317,22 @@ def test_clips_of_patients_that_are_left_out_do_not_come_back(root):
     assert not {item.patient for item in parts.validation} & learned
 
 
+def test_a_patient_of_two_classes_does_not_come_back_in_the_one_that_he_is_left_out_of(root, tmp_path):
+    shutil.copytree(root / SPEC.home, tmp_path / SPEC.home)
+    metadata = SPEC.metadata_path(tmp_path / SPEC.home / SPEC.clips_dir, "train")
+    rows = [json.loads(line) for line in metadata.read_text().splitlines()]
+    last = [row for row in rows if row["cls"] == "CT-0"][-1]  # study_0006's second clip
+    last["cls"] = "CT-1"
+    metadata.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    synthetic = make_synthetic(tmp_path, tmp_path / "synthetic", each=1)
+    settings = RunSettings(
+        "tiny", "joint", (str(synthetic),), patients={"CT-0": 3}, input_size=32, validation_fraction=0
+    )
+    parts = gather(SPEC, tmp_path / SPEC.home, settings)
+    for items in (parts.train, parts.synthetic):
+        assert {item.label for item in items if item.patient == "study_0006"} == {1}
+
+
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
