@@ -19,6 +19,7 @@ from ctrlgenaug.plain_data import read_json, write_json
 
 LOCK = ".lock"
 SUMS_FILE = "SHA256SUMS"
+SETTINGS = "settings.json"  # what a folder's files are made with
 # What file systems answer that know no locks (some cluster and FUSE file systems)
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EINVAL)
 
@@ -193,7 +194,7 @@ def claim_folder(
     folder: str | Path,
     settings: Mapping[str, Any],
     *,
-    name: str = "settings.json",
+    name: str = SETTINGS,
     notes: Mapping[str, Any] | None = None,
     pattern: str | Sequence[str] = "*.npy",
     before: Mapping[str, Any] | None = None,

@@ -16,9 +16,11 @@ import torch
 from cond2img.latent_codec import to_pixels
 from ctrlgenaug import datasets
 from ctrlgenaug.conditions.clip import OPTIONAL, ClipConditions, ClipConditionsBatch, ConditionReader
-from ctrlgenaug.conditions.variants import check_variants, variant_name, vary
+from ctrlgenaug.conditions.variants import WEIGHTS_FILE, check_variants, variant_name, vary
 from ctrlgenaug.datasets import IMAGE_SIZE, Clip
 from ctrlgenaug.errors import UserError
+from ctrlgenaug.folders import SETTINGS
+from ctrlgenaug.plain_data import read_json, to_json
 from ctrlgenaug.training.batch import Batch
 from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
 from ctrlgenaug.training.dropping import kept_conditions
@@ -40,6 +42,14 @@ def read_frame(path: str | Path) -> np.ndarray:
     if picture.shape != (IMAGE_SIZE, IMAGE_SIZE):
         raise UserError(f"is {picture.shape}, expected {IMAGE_SIZE} x {IMAGE_SIZE}", remedy, path)
     return picture[None]
+
+
+def _bytes(path: Path) -> int:
+    """A file's size; 0 where there is none, which the check of the samples will name."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 @dataclass(frozen=True)
@@ -160,6 +170,15 @@ class FrameData:
         text = "\n".join(f"{row.file_name}\t{row.cls}" for row in self.rows)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
+    def content(self) -> str:
+        """Changes with the sizes of the samples' files, which are others when extracted anew, and with used texts."""
+        texts = bool(getattr(self.config, "caption_column", None))
+        lines = (
+            f"{row.file_name}\t{_bytes(self.file(index))}\t{row.text if texts else ''}"
+            for index, row in enumerate(self.rows)
+        )
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
     # --- checks before the first step ----------------------------------------------------------------------------
 
     def check_sample(self, index: int) -> None:
@@ -218,6 +237,19 @@ class LabelledFrameData(FrameData):
         """Those of `condition_names` that the config does not switch off."""
         off = {"image_prior": "image_condition", "motion_field": "motion_condition"}
         return [name for name in self.condition_names if getattr(self.config, off[name], True)]
+
+    def made_with(self) -> dict[str, str]:
+        """The settings that the used conditions were made with, by name; "" where their folder does not say."""
+        noted = {
+            "image_prior": self.reader.prior_dir / WEIGHTS_FILE,
+            "motion_field": self.reader.motion_dir / SETTINGS,
+        }
+        made = {}
+        for name in self.used_conditions:
+            found = read_json(noted[name]) if noted[name].is_file() else {}
+            # of the priors: the number of variants may grow, and their encoder's name is a mere name
+            made[name] = to_json(found.get("fingerprint", found)) if isinstance(found, dict) and found else ""
+        return made
 
     @property
     def num_frames(self) -> int:

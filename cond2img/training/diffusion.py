@@ -25,6 +25,7 @@ from ctrlgenaug.errors import UserError
 from ctrlgenaug.folders import fingerprint_folder
 from ctrlgenaug.noise_schedule import NoiseSchedule
 from ctrlgenaug.training.config import DiffusionConfig
+from ctrlgenaug.training.inputs import companion_models, content_of, start_of
 from ctrlgenaug.training.latents import cached_moments
 from ctrlgenaug.training.order import SampleKey
 from ctrlgenaug.training.records import STEERING, Records
@@ -130,6 +131,15 @@ class DiffusionStage(Stage):
         config.rescale_betas_zero_snr = schedule.rescale_betas_zero_snr
         self.model.register_to_config(prediction_type=schedule.prediction_type)
         return schedule
+
+    def inputs(self) -> dict[str, str]:
+        start = Path(self.config.pretrained_model_path)
+        return {
+            self.data.own_folder(): self.data.content(),
+            **self.data.made_with(),
+            **{what: content_of(path) for what, path in companion_models(self.vae_path, start).items()},
+            "starting UNet": start_of(start / "unet", self.config.export_dir),
+        }
 
     def load_companions(self, device: torch.device) -> None:
         """The VAE, and the table of texts that the text encoder leaves."""

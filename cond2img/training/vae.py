@@ -20,6 +20,7 @@ from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.training.config import CONFIGS, default_config
+from ctrlgenaug.training.inputs import start_of
 from ctrlgenaug.training.order import SampleKey
 from ctrlgenaug.training.records import Records
 from ctrlgenaug.training.stage import Stage, TrainingStep
@@ -94,6 +95,10 @@ class VAEStage(Stage):
         super().__init__(config, FrameData(config, config.train_split), VAEStep(model, criterion))
         self.test_data = FrameData(config, config.test_split)
         self.next_step = f"Next: sh LDM_train.sh{default_config(config.data_name, 'LDM')}"
+
+    def inputs(self) -> dict[str, str]:
+        start = start_of(self.config.pretrained_model_path, self.config.export_dir)
+        return {self.data.own_folder(): self.data.content(), "starting VAE": start}
 
     def prepare(self, accelerator: Accelerator, records: Records) -> None:
         super().prepare(accelerator, records)

@@ -19,6 +19,7 @@ from ctrlgenaug.conditions.clip import ClipConditionsBatch
 from ctrlgenaug.conditions.motion_extraction import require_followed
 from ctrlgenaug.contact_sheet import contact_sheet, save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE
+from ctrlgenaug.training.inputs import content_of
 from ctrlgenaug.training.official_export import SEQUENCE_ADDITIONS
 from ctrlgenaug.training.records import Records
 
@@ -48,6 +49,10 @@ class SequenceStage(DiffusionStage):
         self.model.require_classes(data.spec, config.pretrained_model_path)
         self.test_data = LabelledClipData(config, config.test_split)
         self.next_step = f"Next: python generate.py --sequence_model {config.export_dir or 'FOLDER'} ..."
+
+    def inputs(self) -> dict[str, str]:
+        parts = self.config.sequence_parts
+        return super().inputs() | ({"sequence_parts": content_of(parts)} if parts else {})
 
     def read_weights(self, folder: Path) -> dict[str, torch.Tensor]:
         return UNet3DMultiConditionModel.from_trained_3d(folder).state_dict()

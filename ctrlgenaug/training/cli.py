@@ -22,7 +22,7 @@ from ctrlgenaug.training.processes import (
     rank,
 )
 from ctrlgenaug.training.published import PublishedFields
-from ctrlgenaug.training.settings import refuse_other_settings
+from ctrlgenaug.training.settings import refuse_other_inputs, refuse_other_settings
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -127,15 +127,19 @@ def train(
         print(to_yaml(config), end="", flush=True)
     # imported here, so that a mistake in the command line or config costs no time
     from ctrlgenaug.folders import exclusive
+    from ctrlgenaug.training import inputs
     from ctrlgenaug.training.records import Records
     from ctrlgenaug.training.trainer import Trainer
 
     accelerator = make_accelerator(config)
     stage = build_stage(config)
     told: list[str] = []
+    starts_from: dict[str, str] = {}
 
     def check_settings() -> None:
         told.append(refuse_other_settings(config))
+        starts_from.update(stage.inputs())
+        refuse_other_inputs(config, starts_from)
 
     checks = [stage.data.check] if dry_run else [check_settings, stage.data.check]
     if not passes(checks, accelerator):
@@ -154,6 +158,7 @@ def train(
     with exclusive(config.output_dir):
         records = Records(config.output_dir)
         save_config(config, records.folder / CONFIG_FILE)
+        inputs.note(records.folder, starts_from)
         records.log("\n".join(filter(None, [summary(config, stage, accelerator.num_processes), *told])))
         checkpoint = Trainer(config, stage, accelerator, records).run()
         if config.export_dir:

@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import atomic_path, write_text
+from ctrlgenaug.files import atomic_path, remove, write_text
 from ctrlgenaug.noise_schedule import NoiseSchedule
 from ctrlgenaug.plain_data import read_json, write_json
+from ctrlgenaug.training.inputs import companion_models, content_of, refuse_other_companions
 from ctrlgenaug.vae_folders import find_trained_vae, vae_folder
 
 COMPANIONS = ("scheduler", "text_encoder", "tokenizer")
@@ -79,16 +82,26 @@ def export_model(config: Mapping[str, Any], model: str, model_folder: Path, expo
     export_dir, data_name = Path(export_dir), str(config["data_name"])
     trained_vae = vae_folder(export_dir, data_name)
     if model == "vae":
-        return copy_folder(model_folder, trained_vae)
-    source = config["pretrained_model_path"]
+        other = content_of(trained_vae) not in ("", content_of(model_folder))
+        made = copy_folder(model_folder, trained_vae)
+        if other and (export_dir / "unet").is_dir():
+            problem = f"note: {export_dir / 'unet'} was trained with the VAE that was here before"
+            print(f"{problem}. Train the LDM again, with another output_dir", flush=True)
+        return made
+    source, run = config["pretrained_model_path"], Path(config["output_dir"])
+    vae = find_trained_vae(data_name, config["vae_path"], source, config["export_dir"])
+    refuse_other_companions(run, companion_models(vae, source))
+    # An earlier model goes first and the new one comes last: an export that was ended in between is one without a
+    # model, which every step refuses, not an old model beside another VAE.
+    if (export_dir / model).resolve() != model_folder.resolve():
+        remove(export_dir / model)
     copy_companions(source, export_dir)
     _note_schedule(config, export_dir)
-    copy_folder(find_trained_vae(data_name, config["vae_path"], source, config["export_dir"]), trained_vae)
-    copy_folder(model_folder, export_dir / model, SEQUENCE_CONFIG_LINES if model == "unet" else None)
-    run_config = Path(config["output_dir"]) / CONFIG_FILE
-    if run_config.is_file():
+    copy_folder(vae, trained_vae)
+    if (run / CONFIG_FILE).is_file():
         # generation and the measure of steering look here for the caption_column that the model was trained with
-        write_text(export_dir / "training_config.yaml", run_config.read_text(encoding="utf-8"))
+        write_text(export_dir / "training_config.yaml", (run / CONFIG_FILE).read_text(encoding="utf-8"))
+    copy_folder(model_folder, export_dir / model, SEQUENCE_CONFIG_LINES if model == "unet" else None)
     return export_dir
 
 
@@ -102,6 +115,17 @@ def _note_schedule(config: Mapping[str, Any], export_dir: Path) -> None:
     ).write(export_dir)
 
 
+def read_run_config(path: Path) -> dict[str, Any]:
+    """The config that a run keeps; a `UserError` if it cannot be read."""
+    try:
+        found = OmegaConf.to_container(OmegaConf.load(path))
+    except (OmegaConfBaseException, YAMLError, ValueError, OSError):
+        found = None
+    if not isinstance(found, dict):
+        raise UserError("cannot be read", "Restore it, or choose another output_dir", path)
+    return {str(name): value for name, value in found.items()}
+
+
 def export_run(
     run: str | Path, out: str | None = None, checkpoint: str | None = None, *, use_average: bool = True
 ) -> Path:
@@ -111,8 +135,13 @@ def export_run(
     run = Path(run)
     if not (run / CONFIG_FILE).is_file():
         raise UserError("is not a run folder (no config.yaml)", "Give the output_dir of a training", run)
-    config = OmegaConf.to_container(OmegaConf.load(run / CONFIG_FILE))
-    out = out or config["export_dir"]
+    config = read_run_config(run / CONFIG_FILE)
+    if lacking := [
+        name for name in ("data_name", "pretrained_model_path", "output_dir") if not config.get(name)
+    ]:
+        raise UserError(f"lacks {', '.join(lacking)}", "Give the output_dir of a training", run / CONFIG_FILE)
+    config |= {"output_dir": str(run)}  # where it is now, not where it was trained
+    out = out or config.get("export_dir")
     if not out:
         raise UserError("the run's config names no export_dir", "Give --out", run)
     chosen = run / checkpoint if checkpoint else checkpoints.newest_whole(run, print)
@@ -120,5 +149,7 @@ def export_run(
         checkpoints.check(chosen)
     if chosen is None:
         raise UserError("holds no whole checkpoint", "Train first", run)
-    model = next(name for name in MODELS if (chosen / name).is_dir())
+    model = next((name for name in MODELS if (chosen / name).is_dir()), None)
+    if model is None:
+        raise UserError(f"holds none of {', '.join(MODELS)}", "Give a run of a training script", chosen)
     return export_model(config, model, model_in(chosen, model, use_average=use_average), out)

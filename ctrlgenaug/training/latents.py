@@ -6,6 +6,7 @@ each time, as it does without the cache.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Protocol
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
-from ctrlgenaug.errors import UserError
-from ctrlgenaug.files import TEMPORARY_PREFIX, allocate, rename
+from ctrlgenaug.files import TEMPORARY_PREFIX, allocate, rename, verified
+from ctrlgenaug.folders import exclusive
 from ctrlgenaug.plain_data import load_npy
 from ctrlgenaug.progress import progress
 from ctrlgenaug.training.records import Records
@@ -69,16 +71,35 @@ def cached_moments(
     path = Path(folder) / f"moments-{cache_key(source, vae_fingerprint)}.npy"
     first = encode(source.pixels(0).to(accelerator.device))
     shape = (len(source), *first.shape)
-    try:
-        moments = load_npy(path, shape, mmap=True)
+
+    def is_there() -> bool:
+        """The main process's word: what another run finishes meanwhile is there for all processes or for none."""
+        return broadcast_object_list(
+            [accelerator.is_main_process and verified(lambda file: load_npy(file, shape, mmap=True), path)]
+        )[0]
+
+    if not is_there():
+        # two runs that share the folder would write one file, and one of them train on the zeros of the other
+        with exclusive(path.parent) if accelerator.is_main_process else contextlib.nullcontext():
+            if not is_there():
+                _encode_all(path, shape, source, encode, accelerator)
+                records.log(f"latent cache: {len(source)} samples written to {path}")
+    else:
         records.log(f"latent cache: using {path}")
-        return moments
-    except UserError:
-        pass
-    accelerator.wait_for_everyone()  # nobody may still be looking for the file while it is made
+    accelerator.wait_for_everyone()
+    return load_npy(path, shape, mmap=True)
+
+
+def _encode_all(
+    path: Path,
+    shape: tuple[int, ...],
+    source: FrameSource,
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    accelerator: Accelerator,
+) -> None:
+    """Writes the cache, each process its share of the samples."""
     unfinished = path.with_name(TEMPORARY_PREFIX + path.name)
     if accelerator.is_main_process:
-        path.parent.mkdir(parents=True, exist_ok=True)
         np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.float32, shape=shape).flush()
         allocate(unfinished)
     accelerator.wait_for_everyone()
@@ -92,6 +113,3 @@ def cached_moments(
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         rename(unfinished, path)
-        records.log(f"latent cache: {len(source)} samples written to {path}")
-    accelerator.wait_for_everyone()
-    return load_npy(path, shape, mmap=True)

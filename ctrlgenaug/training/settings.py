@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.training import checkpoints
+from ctrlgenaug.training import checkpoints, inputs
 from ctrlgenaug.training.config import TrainingConfig
-from ctrlgenaug.training.export import CONFIG_FILE
+from ctrlgenaug.training.export import CONFIG_FILE, read_run_config
 
 # Where things lie, how fast they go and what is recorded: the weights would be the same, but for rounding.
 FREE = {
@@ -49,10 +48,7 @@ def differences(config: TrainingConfig, run_folder: str | Path) -> dict[str, str
     path = Path(run_folder) / CONFIG_FILE
     if not checkpoints.find(run_folder) or not path.is_file():
         return {}
-    try:
-        noted = _flat(OmegaConf.to_container(OmegaConf.load(path)))
-    except (OmegaConfBaseException, YAMLError, UnicodeDecodeError, OSError):
-        raise UserError("cannot be read", "Restore it, or choose another output_dir", path) from None
+    noted = _flat(read_run_config(path))
     now = _flat(OmegaConf.to_container(OmegaConf.structured(config)))
     return {
         name: f"{noted[name]}, now {value}"
@@ -78,6 +74,19 @@ def refuse_other_settings(config: TrainingConfig) -> str:
         )
     named = "; ".join(f"{name}: {text}" for name, text in found.items())
     return f"note: {named}; the learning rate follows the new schedule from here on" if named else ""
+
+
+def refuse_other_inputs(config: TrainingConfig, now: Mapping[str, str]) -> None:
+    """Raises a `UserError` if a begun or finished run started from another VAE, other weights or other samples.
+
+    A run of an earlier version noted none, and is not refused.
+    """
+    if checkpoints.find(config.output_dir) and (found := inputs.changed(config.output_dir, now)):
+        raise UserError(
+            f"was trained with other content than there is now: {', '.join(found)}",
+            "Restore it, or choose another output_dir (there resume_from_checkpoint=PATH goes on from these weights)",
+            config.output_dir,
+        )
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:

@@ -82,6 +82,10 @@ class Stage(ABC):
         """Training samples in an epoch."""
         return epoch_size(len(self.data), self.data.groups)
 
+    def inputs(self) -> dict[str, str]:
+        """What the training starts from, by content (`ctrlgenaug.training.inputs`); the samples' names are not part."""
+        return {}
+
     def load_companions(self, device: torch.device) -> None:  # noqa: B027  (the VAE has none)
         """Loads what the step needs beside the trained model, and sets ``companions``."""
 

@@ -31,6 +31,7 @@ from ctrlgenaug.plain_data import read_json
 from ctrlgenaug.training import cli
 from ctrlgenaug.training.config import ValidationData
 from ctrlgenaug.training.export import export_run
+from ctrlgenaug.training.latents import cached_moments
 from ctrlgenaug.training.memory import run_memory
 from ctrlgenaug.training.official_export import SEQUENCE_ADDITIONS
 from ctrlgenaug.training.order import SampleKey
@@ -417,6 +418,41 @@ def test_the_cache_is_made_anew_for_other_weights_or_frames(chain, monkeypatch, 
     weights = tmp_path / "model" / "MosMed-vae-pretrained" / "config.json"
     weights.write_text(weights.read_text() + "\n")
     assert prepare()[1] == 3
+
+
+def test_two_runs_do_not_write_one_latent_cache(tmp_path):
+    file = tmp_path / "frame"
+    file.write_text("")
+    accelerator, records, told = Accelerator(cpu=True), Records(tmp_path / "run"), []
+
+    class Frames:
+        begun = 0
+
+        def __len__(self):
+            return 3
+
+        def file(self, index):
+            return file
+
+        def pixels(self, index):
+            Frames.begun += 1
+            if (
+                Frames.begun == 4
+            ):  # while the third of three is encoded (the first is, twice), another run begins
+                with pytest.raises(UserError, match="another run is writing this folder") as error:
+                    made()
+                told.append(error)
+            return torch.full((8, 1, 4, 4), index + 1.0)
+
+    def made():
+        encode = lambda frames: frames.repeat(1, 8, 1, 1)  # noqa: E731
+        return cached_moments(tmp_path / "shared", Frames(), encode, "weights", accelerator, records)
+
+    found = made()
+    assert told and [found[index].mean() for index in range(3)] == [1, 2, 3]
+    assert np.array_equal(made(), found) and [path.suffix for path in (tmp_path / "shared").iterdir()] == [
+        ".npy"
+    ]
 
 
 def test_a_fitted_scaling_factor_brings_latents_to_unit_deviation(chain, monkeypatch, tmp_path):
