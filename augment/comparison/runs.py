@@ -157,7 +157,10 @@ def _had_another_rival(folder: Path, settings: RunSettings) -> bool:
 
 
 def best_rival(folder: Path) -> Arm | None:
-    """The rival with the best balanced accuracy, then AUC, on the held-out real clips, mean over its seeds."""
+    """The rival with the best balanced accuracy, then AUC, on the held-out real clips, mean over its seeds.
+
+    One that has run with fewer seeds than another is left out: its mean might be of the easier ones.
+    """
     scores: dict[str, list[tuple[float, float]]] = {}
     for path in sorted(folder.glob(f"*/seed_*/{METRICS}")):
         arm = BY_NAME.get(path.parts[-3])
@@ -168,7 +171,10 @@ def best_rival(folder: Path) -> Arm | None:
         scores.setdefault(arm.name, []).append((patient["balanced_accuracy"], patient["auc"] or 0.0))
     if not scores:
         return None
-    means = {name: tuple(np.mean(values, 0).round(9)) for name, values in scores.items()}
+    most = max(map(len, scores.values()))
+    means = {
+        name: tuple(np.mean(values, 0).round(9)) for name, values in scores.items() if len(values) == most
+    }
     return BY_NAME[max(means, key=lambda name: means[name])]
 
 

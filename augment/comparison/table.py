@@ -52,6 +52,7 @@ def summarise(results: Sequence[Mapping[str, Any]], resamples: int = RESAMPLES) 
         runs = arms[classifier, name]
         baseline = arms.get((classifier, BASELINE), []) if name != BASELINE else []
         _refuse_other_runs([*baseline, *runs])
+        _refuse_other_rivals(runs)
         levels, gains = levels_and_gains(
             _predictions(runs), _predictions(baseline) if baseline else None, resamples
         )
@@ -96,6 +97,16 @@ def _refuse_other_runs(runs: Sequence[Mapping[str, Any]]) -> None:
                 f"{names[1]} was tested on other patients than {names[0]}",
                 "Delete the folders of the older ones and run the same command again",
             )
+
+
+def _refuse_other_rivals(runs: Sequence[Mapping[str, Any]]) -> None:
+    """A `UserError` if the best rival was not the same one in all ``runs`` of its arm."""
+    seeds = [str(run["seed"]) for run in runs]
+    if any(run.get("changes") != runs[0].get("changes") for run in runs):
+        raise UserError(
+            f"{runs[0]['arm']}: seeds {', '.join(seeds)} were not run with the same rival",
+            f'Run it again with --seeds "{" ".join(seeds)}": those that had another than the best are trained anew',
+        )
 
 
 def _predictions(runs: Sequence[Mapping[str, Any]]) -> Predictions:

@@ -87,7 +87,19 @@ def test_the_best_rival_is_chosen_on_validation_clips(tmp_path):
     run("mixup", 0, 0.8, 0.2)
     run("mixup", 1, 0.6, 0.2)
     run("focal", 0, 0.65, 0.9)
+    run("cutmix", 0, 0.99, 0.99)  # of one easy seed
     assert best_rival(tmp_path).name == "mixup"
+
+
+def test_runs_of_different_best_rivals_are_not_averaged():
+    real = [result("baseline", seed, (4, 2, 4)) for seed in (0, 1)]
+    both = [
+        result(BEST_RIVAL, seed, (4, 2, 4)) | {"changes": {name: 1}}
+        for seed, name in enumerate(("mixing", "focal_gamma"))
+    ]
+    with pytest.raises(UserError, match='not run with the same rival.*--seeds "0 1"'):
+        summarise([*real, *both], resamples=10)
+    assert summarise([*real, *both[:1]], resamples=10)
 
 
 # --- the command -------------------------------------------------------------------------------------------------
