@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from augment.classifiers.weights import read_weights
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import atomic_path
 
-REAL_ALONE = "baseline"  # the paradigm without synthetic clips
 FORMAT = "ctrlgenaug-classifier-1"
 DEFAULT_SIDE = 256  # pixels, for files that do not say what they were trained on
 
@@ -234,18 +233,6 @@ def scorer(
     found = Scorer(Path(path), name, num_classes, input_size, device, batch_size, num_frames)
     found.model()
     return found
-
-
-def taught_by_synthetic(meta: Mapping[str, Any]) -> str:
-    """A warning, where a file's ``meta`` says that its classifier learned from synthetic clips; else ""."""
-    settings = meta.get("settings")
-    paradigm = settings.get("paradigm", REAL_ALONE) if isinstance(settings, dict) else REAL_ALONE
-    if paradigm == REAL_ALONE:
-        return ""
-    return (
-        f"the classifier learned from synthetic clips (--paradigm {paradigm}): what it finds in such clips says "
-        "little; take one of real clips alone"
-    )
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from augment.classifiers.checkpoint import taught_by_synthetic
 from augment.classifiers.clip_items import Item, real_items, synthetic_items
+from augment.classifiers.doubts import doubts
 from augment.classifiers.weights import read_weights
 from augment.quality.clip_sets import FEATURES, SETS, ClipSet, read_set
 from augment.quality.data_set import data_set_of
@@ -155,7 +155,7 @@ def evaluate(
         "metrics": rows,
         "steering": {METRICS[name].steering: rows[name] for name in metrics if METRICS[name].steering},
         "published": dict(spec.published),
-        "warnings": [*_warnings(counts), *_other_sizes(sets), *_circular(settings, metrics)],
+        "warnings": [*_warnings(counts), *_other_sizes(sets), *_doubtful_control(settings, metrics)],
         "failures": {name: reason for group in sets.values() for name, reason in group.failures.items()},
     }
     return Evaluation(json.loads(json.dumps(found)), run)
@@ -188,12 +188,9 @@ def _other_sizes(sets: Mapping[str, ClipSet]) -> list[str]:
     ]
 
 
-def _circular(settings: EvaluationSettings, metrics: Sequence[str]) -> list[str]:
-    """What to think of class control, if the classifier has seen synthetic clips."""
-    if not settings.classifier or "class_control" not in metrics:
-        return []
-    warning = taught_by_synthetic(read_weights(settings.classifier)[1])
-    return [warning] if warning else []
+def _doubtful_control(settings: EvaluationSettings, metrics: Sequence[str]) -> list[str]:
+    """What to think of class control, by what its classifier has seen and hardly knows."""
+    return doubts(settings.classifier) if settings.classifier and "class_control" in metrics else []
 
 
 def write(result: Evaluation, output: Path) -> None:

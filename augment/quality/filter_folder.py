@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from augment.classifiers import scorer
-from augment.classifiers.checkpoint import taught_by_synthetic
 from augment.classifiers.clip_items import Item, real_items
+from augment.classifiers.doubts import doubts
 from augment.classifiers.weights import read_weights
 from augment.generation.plan import parse_file_name
 from augment.quality import noise_filter
@@ -133,8 +133,8 @@ def filter_clips(options: argparse.Namespace, settings: FilterSettings) -> tuple
         workers=workers,
         batch_size=batch_size,
     )
-    if score_clips and (warning := taught_by_synthetic(meta)):
-        result.warnings.append(warning)
+    if score_clips:
+        result.warnings += doubts(options.classifier_checkpoint)
     if not options.dry_run:
         provenance = {
             "synthetic_dir": str(folder),

@@ -189,6 +189,31 @@ def test_a_classifier_that_learned_from_synthetic_clips_is_doubted(world, synthe
     assert "warning: the classifier learned from synthetic clips (--paradigm joint)" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("metrics", "warned"),
+    [
+        ({"CT-0": 1.0, "CT-1": 0.13, "CT-234": 0.5}, ["CT-1"]),
+        ({"CT-0": 0.9, "CT-1": None, "CT-234": 1.0}, []),  # no patient of the class was tested
+        ("{not json", []),
+        ({}, []),
+    ],
+)
+def test_a_classifier_that_hardly_knows_a_class_is_doubted(
+    world, synthetic, call_script, tmp_path, metrics, warned
+):
+    shutil.copy2(world / "classifier.pth", tmp_path / "classifier.pth")
+    if isinstance(metrics, dict):
+        rows = {cls: {"count": 30, "sensitivity": share} for cls, share in metrics.items()}
+        metrics = json.dumps({"test": {"patient": {"per_class": rows}}})
+    (tmp_path / "metrics.json").write_text(metrics)
+    asked = ("--levels", "semantic", "--dry_run", "--classifier_checkpoint", tmp_path / "classifier.pth")
+    said = filter_(call_script, world, synthetic, *asked).stderr
+    assert [
+        line.split("class ")[1].split(" in")[0] for line in said.splitlines() if "finds class" in line
+    ] == warned
+    assert not warned or "finds class CT-1 in 13 % of its 30 real test patients" in said
+
+
 def test_a_broken_video_is_named(world, synthetic, call_script):
     (synthetic / NAMES[0]).write_bytes(b"not a video")
     result = score(call_script, world, synthetic, "--posterior", "mode", "--pixel_range", "model", code=1)
