@@ -150,8 +150,11 @@ def evaluation_section(folders: RunFolders) -> Section:
 
 def _newer_clips(evaluation: Path, found: dict[str, Any]) -> list[Notice]:
     """A `Notice` for each folder of judged clips that holds newer ones."""
-    notices = []
-    made, judged = evaluation.stat().st_mtime, (found.get("judged") or {}).get("synthetic", ())
+    notices: list[Notice] = []
+    judged = (found.get("judged") or {}).get("synthetic", ())
+    if not judged:  # nothing was, or an earlier version did not say what
+        return notices
+    made = evaluation.stat().st_mtime
     for folder in map(Path, judged):
         names = SynthesisFolder(folder).names()
         newer = [name for name in sorted(names) if (folder / name).stat().st_mtime > made]

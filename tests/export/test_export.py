@@ -129,7 +129,7 @@ def test_every_format_holds_the_clips_grey_values(form, suffix, read, world, cal
     [
         ("患者-Łódź_s01_CT-0_66", "患者-Łódź_s01_CT-0_66"),
         ("a\\b^c=d_s01_CT-0_66", "a_b_c_d_s01_CT-0_66"),
-        (f"sub-{'0123456789' * 8}_s01_CT-0_66", "-3456789012345678901234567890123456789_s01_CT-0_66"),
+        (f"sub-{'0123456789' * 8}_s01_CT-0_66", "-789012345678901234567890123456789_s01_CT-0_66"),
     ],
 )
 def test_names_that_dicom_does_not_take_as_they_are(name, kept, tmp_path):
