@@ -8,17 +8,22 @@ remain the truth: a cluster that is lost loses nothing that was written.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
-import socket
 import sys
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ctrlgenaug.cluster_address import call, host_and_port, last_started
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.executor import MOST_FAILED_STARTS, Executor, Factory, Finished, LocalExecutor
 
-SECONDS_TO_ANSWER = 10
+SECONDS_BETWEEN_CALLS = 5
+EXIT_LOST = 2  # an error that its line says how to mend
+SECONDS_TO_COME_BACK = 30  # for a head machine; Ray itself gives up after 60
 PROCESS_ENDED = "its process ended"
 MACHINE_LEFT = "its machine left the cluster"
 REMEDY = "Start Ray there (ray start --head), or leave --cluster out"
@@ -102,16 +107,13 @@ def connect(address: str) -> Any:
         raise UserError("Ray is not installed", "Run pip install 'ctrlgenaug[cluster]'") from None
     if ray.is_initialized():
         return ray
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    if address != "auto":
-        if not host or not port.isdigit():
-            raise UserError(
-                f"--cluster {address!r} is no address", "Write auto, or host:port such as head:6379"
-            )
+    # Ray would wait for minutes for a cluster that has ended since
+    meant = last_started() if address == "auto" else address
+    if meant:
         try:
-            socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()
+            call(*host_and_port(meant))
         except OSError as error:
-            raise UserError(f"no Ray cluster answers at {address} ({error})", REMEDY) from None
+            raise UserError(f"no Ray cluster answers at {meant} ({error})", REMEDY) from None
     try:
         ray.init(address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
     except Exception as error:
@@ -142,14 +144,17 @@ def _check_nodes(ray: Any, folders: Sequence[str]) -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     task, own = ray.remote(num_cpus=0)(_describe_node), _describe_node(())
-    asked = {
-        node["NodeManagerAddress"]: task.options(
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        ).remote(folders)
+    asked = [  # two nodes may have one address: containers of one machine
+        (
+            node["NodeManagerAddress"],
+            task.options(
+                scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            ).remote(folders),
+        )
         for node in ray.nodes()
         if node["Alive"]
-    }
-    for name, answer in asked.items():
+    ]
+    for name, answer in asked:
         try:
             told = ray.get(answer, timeout=120)
         except Exception as error:
@@ -190,6 +195,31 @@ class _Actor:
         return "result", self.tool(task)
 
 
+def _answers(head: tuple[str, int]) -> bool:
+    with contextlib.suppress(OSError):
+        call(*head)
+        return True
+    return False
+
+
+def _watch_head(head: tuple[str, int], closed: threading.Event) -> None:
+    """Ends this process with a line that says what to do once the head machine is lost, until ``closed``.
+
+    Ray would end it too, later and without that line.
+    """
+    answered = time.monotonic()
+    while not closed.wait(SECONDS_BETWEEN_CALLS):
+        if _answers(head):
+            answered = time.monotonic()
+        elif time.monotonic() - answered > SECONDS_TO_COME_BACK and not closed.is_set():
+            lost = UserError(
+                "the head machine of the cluster does not answer any more",
+                "Start Ray again and run the same command: what is done is kept",
+            )
+            print(f"\nerror: {lost}", file=sys.stderr, flush=True)
+            os._exit(EXIT_LOST)
+
+
 class RayExecutor:
     """A Ray actor for each worker, replaced when its process or its machine dies; see `Executor`.
 
@@ -213,13 +243,22 @@ class RayExecutor:
         self._ray, self._arguments, self._note = ray, (factory, arguments), note
         wanted, there = sum(device != "cpu" for device in devices), int(ray.cluster_resources().get("GPU", 0))
         if wanted > there:
-            raise UserError(f"the cluster has {there} GPUs, {wanted} are asked for", "Give --num_workers")
+            remedy = (
+                f"Give --num_workers {there}" if there else "Give --device cpu, or add machines with GPUs"
+            )
+            raise UserError(f"the cluster has {there} GPUs, {wanted} are asked for", remedy)
+        if ray.cluster_resources().get("CPU", 0) < 1:  # each worker takes one, and would wait for ever
+            raise UserError("the cluster has no processor to run workers on", "Start Ray with --num-cpus")
         self.devices = list(devices)
         self.reasons: list[str] = []
         self._actors: list[Any] = [None] * len(devices)
         self._pending: dict[Any, int] = {}  # what was asked of an actor -> its number
         self._ready, self._busy = [False] * len(devices), [False] * len(devices)
         self._failed_starts = [0] * len(devices)
+        self._actor = ray.remote(_Actor)  # once, because each time needs the head machine
+        self._closed = threading.Event()
+        self._head = host_and_port(ray.get_runtime_context().gcs_address)
+        threading.Thread(target=_watch_head, args=(self._head, self._closed), daemon=True).start()
         for number in range(len(devices)):
             self._start(number)
 
@@ -259,7 +298,10 @@ class RayExecutor:
         factory, arguments = self._arguments
         needs = {"num_cpus": 1} if device == "cpu" else {"num_cpus": 1, "num_gpus": 1}
         self._ready[number], self._busy[number] = False, False
-        self._actors[number] = self._ray.remote(_Actor).options(**needs).remote()
+        # asked of a lost head machine, Ray would stop all threads; `_watch_head` ends the waiting
+        while not _answers(self._head):
+            time.sleep(1)
+        self._actors[number] = self._actor.options(**needs).remote()
         on = "cpu" if device == "cpu" else "cuda:0"  # an actor sees its own GPU alone
         self._pending[self._actors[number].start.remote(factory, on, arguments, os.getcwd())] = number
 
@@ -285,5 +327,6 @@ class RayExecutor:
         )
 
     def close(self) -> None:
-        for actor in self._actors:
+        self._closed.set()
+        for actor in filter(None, self._actors):
             self._ray.kill(actor)
