@@ -15,9 +15,11 @@ quick= seed=0 out= name=MosMed
 while [ $# -gt 0 ]; do
     case $1 in
         --quick) quick=1; shift ;;
-        --data_name) name=${2:?--data_name needs a data set}; shift 2 ;;
-        --seed) seed=${2:?--seed needs a number}; shift 2 ;;
-        --out) out=${2:?--out needs a folder}; shift 2 ;;
+        --data_name | --seed | --out)
+            [ -n "${2:-}" ] || { echo "error: $1 needs a value. See bash demo.sh --help." >&2; exit 2; }
+            case $1 in --data_name) name=$2 ;; --seed) seed=$2 ;; --out) out=$2 ;; esac
+            shift 2
+            ;;
         -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0"; exit ;;
         *) echo "error: unknown option $1. See bash demo.sh --help." >&2; exit 2 ;;
     esac
@@ -29,6 +31,8 @@ case $name in
     TUSC) home=TUSC cases=24 slices=20,40 ;;
     *) echo "error: no demo of the data set $name. Choose MosMed, MRNet, ACDC or TUSC." >&2; exit 2 ;;
 esac
+[[ $seed =~ ^[0-9]{1,10}$ ]] && ((10#$seed <= 4294967295)) ||
+    { echo "error: --seed needs a whole number from 0 to 4294967295, got \"$seed\"." >&2; exit 2; }
 out=${out:-demo_run${quick:+_quick}}
 [ "$name" = MosMed ] || [ "$out" != "demo_run${quick:+_quick}" ] || out=${out}_$name
 
@@ -37,7 +41,6 @@ prepare_environment
 
 mkdir -p "$out/logs"
 cd "$out"
-: >steps.tsv
 # No step may try the network.
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 began=$EPOCHREALTIME
@@ -58,6 +61,7 @@ step() {
         printf '\nerror: the step "%s" failed, see above. The same command again continues here.\n' "$title" >&2
         exit 1
     fi
+    [ $count -gt 1 ] || : >steps.tsv # not before: the first step refuses a folder of other settings, which stays as it is
     printf '%s\t%s\t%s\t%s\n' "$title" "$(seconds "$start" "$EPOCHREALTIME")" \
         "$(grep -v -e '^[[:space:]]*$' -e '^next: ' "$log" | tail -n 1 | tr '\t\r' '  ')" \
         "${*//"$ROOT"\//}" >>steps.tsv

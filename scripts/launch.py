@@ -9,6 +9,7 @@ signals on, ends the others when one has failed, and leaves with the exit code o
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
@@ -181,10 +182,26 @@ def run_all(command: list[str], plan: Plan) -> int:
     return failed if failed >= 0 else 128 - failed
 
 
-def main(script: str, config: str, arguments: list[str]) -> int:
-    """Starts ``script`` with the config named first in ``arguments``, else with ``config``."""
+def choose_config(config: str, arguments: list[str]) -> tuple[str, list[str]]:
+    """The config to train with, and the other arguments.
+
+    It is the one after ``--config``, the last of several as argparse has it; else the first of ``arguments``, if that
+    is neither a field nor a flag; else ``config``.
+    """
     if arguments and "=" not in arguments[0] and not arguments[0].startswith("-"):
         config, *arguments = arguments
+    named = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    named.add_argument("--config", default=config)
+    try:
+        found, others = named.parse_known_args(arguments)
+    except argparse.ArgumentError:  # --config and no name: the script says so
+        return config, arguments
+    return found.config, others
+
+
+def main(script: str, config: str, arguments: list[str]) -> int:
+    """Starts ``script`` with the config that ``arguments`` name, else with ``config``."""
+    config, arguments = choose_config(config, arguments)
     path = Path(script) if Path(script).is_file() else ROOT / script
     command = [sys.executable, str(path), "--config", config, *arguments]
     plan = make_plan(os.environ)

@@ -81,7 +81,7 @@ class SequenceSynthesiser:
         unet.require_classes(self.spec, folder.unet)
         if unet.config.prior_follows_motion and "motion_condition" in self.conditions:
             require_followed(self.home / self.spec.motion_dir)
-        tokenizer, encoder = load_text(folder.companions)
+        tokenizer, encoder = load_text(folder.companions, unet.config.cross_attention_dim)
         self.has_image_branch = any(unet.config.condition_insert_block)
         self.has_motion_branch = bool(unet.config.motion_condition)
         vae = load_vae(folder.vae)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ def measure_model(
     unet, companions, vae_path = _find_and_load(choice, spec)
     unet = unet.eval().requires_grad_(False).to(device)
     codec = LatentCodec(load_vae(vae_path).eval().requires_grad_(False).to(device))
-    tokenizer, encoder = load_text(companions)
+    tokenizer, encoder = load_text(companions, unet.config.cross_attention_dim)
     encoder = encoder.eval().to(device)
 
     def encode(pixels: Tensor) -> Tensor:
@@ -115,7 +114,7 @@ def measure_model(
             "Take more of them (--samples), or another --split",
             data.folder,
         )
-    if not all(math.isfinite(row.own) for row in rows):
+    if not all(row.finite for row in rows):
         raise UserError(
             "gives answers that are no numbers", "Train it again, or take an earlier checkpoint", companions
         )

@@ -23,11 +23,15 @@ _OTHER_PARTS = (
 )
 
 
-def load_text(folder: str | Path) -> tuple[Any, nn.Module]:
+def load_text(folder: str | Path, width: int | None = None) -> tuple[Any, nn.Module]:
     """Tokenizer and text encoder from ``tokenizer/`` and ``text_encoder/`` in ``folder``.
 
+    Args:
+        folder: a model folder.
+        width: numbers a token that the UNet reads, its ``cross_attention_dim``; None: any.
+
     Raises:
-        UserError: one of them is missing, incomplete or damaged, or they do not belong together.
+        UserError: one of them is missing, incomplete or damaged, or they or the UNet do not belong together.
     """
     tokenizer = load_tokenizer(Path(folder) / "tokenizer")
     encoder = load_text_encoder(Path(folder) / "text_encoder")
@@ -37,6 +41,12 @@ def load_text(folder: str | Path) -> tuple[Any, nn.Module]:
             f"knows {needed} tokens, text_encoder/ beside it {known}",
             "Copy tokenizer/ and text_encoder/ from the same model",
             Path(folder) / "tokenizer",
+        )
+    if width not in (None, encoder.config.hidden_size):
+        raise UserError(
+            f"makes {encoder.config.hidden_size} numbers a token, the UNet reads {width}",
+            "Copy text_encoder/ and tokenizer/ from the folder that the UNet came from",
+            Path(folder) / "text_encoder",
         )
     return tokenizer, encoder
 

@@ -209,7 +209,8 @@ class DiffusionStage(Stage):
     @torch.no_grad()
     def _encode_texts(self) -> torch.Tensor:
         """The text encoder's output for every distinct caption, (texts, 77, 768); computed once."""
-        tokenizer, encoder = load_text(self.config.pretrained_model_path)
+        width = self.model.config.cross_attention_dim
+        tokenizer, encoder = load_text(self.config.pretrained_model_path, width)
         tokens = tokenizer(
             self.data.captions, padding="max_length", truncation=True, max_length=77, return_tensors="pt"
         ).input_ids

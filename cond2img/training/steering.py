@@ -9,6 +9,7 @@ reach. It says most at high noise, where little of the sample itself is left to 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,11 @@ class SteeringRow:
     own: float
     another: float
     none: float | None
+
+    @property
+    def finite(self) -> bool:
+        """Whether all errors are numbers; without one condition alone they may be none, which is not "ignored"."""
+        return all(math.isfinite(error) for error in (self.own, self.another, self.none) if error is not None)
 
     @property
     def ratio(self) -> float:

@@ -73,3 +73,36 @@ def test_unknown_data_set_is_named(tmp_path, repository):
     assert result.returncode == 2
     assert "no demo of the data set Brain. Choose MosMed" in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "wrong", [("--seed", "x"), ("--seed", "-1"), ("--seed", "4294967296"), ("--seed",), ("--out",)]
+)
+def test_a_wrong_value_is_one_line_and_makes_nothing(wrong, tmp_path, repository):
+    result = quick_demo(tmp_path, repository, *wrong)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {wrong[0]} needs a ") and result.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_first_step_leaves_the_record_of_the_run_before(tmp_path, repository):
+    (tmp_path / "out").mkdir()
+    record = tmp_path / "out" / "steps.tsv"
+    record.write_text("phantom patients\t1.0\tmade\tpython\n")
+    summed = subprocess.check_output(
+        ["cksum"], input=(repository / "pyproject.toml").read_bytes(), text=False
+    )
+    (tmp_path / ".ctrlgenaug-installed").write_text(f"{repository} {summed.decode()}")
+    python = tmp_path / "python"  # finds everything installed, and refuses every step
+    python.write_text(f'#!/bin/sh\n[ "$1" != -m ] || exit 2\necho "{tmp_path}"\n')
+    python.chmod(0o755)
+    result = subprocess.run(
+        ["bash", str(repository / "demo.sh"), "--quick", "--out", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "CTRLGENAUG_ENV": "active", "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert result.returncode == 1 and 'the step "phantom patients" failed' in result.stderr
+    assert record.read_text().startswith("phantom patients")

@@ -145,6 +145,21 @@ def test_dash_starts_it_from_any_folder(script, tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "named", [("--config", "my.yaml"), ("--config=my.yaml",), ("a.yaml", "--config", "my.yaml")]
+)
+def test_the_config_that_is_named_is_the_one_that_is_told(named, tmp_path):
+    (tmp_path / "my.yaml").write_text("learning_rte: 1\n")
+    result = shell(ROOT / "vae_train.sh", *named, "seed=1", "--dry_run", cwd=tmp_path)
+    assert result.stdout == "1 process: train_vae.py --config my.yaml\n"
+    assert "my.yaml: unknown field learning_rte" in result.stderr
+
+
+def test_a_config_flag_without_a_name_is_told_by_the_script(tmp_path):
+    result = shell(ROOT / "vae_train.sh", "--config", cwd=tmp_path)
+    assert result.returncode == 2 and "argument --config: expected one argument" in result.stderr
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_windows_line_ends_are_refused_by_a_clear_line(script, tmp_path):
     copy = tmp_path / script

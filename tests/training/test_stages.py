@@ -16,11 +16,13 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from test_memory import really_kept
+from transformers import CLIPTextConfig, CLIPTextModel
 
 from cond2img.config import LDMConfig, VAEConfig
 from cond2img.data import DiffusionBatch, FrameBatch, FrameData, LabelledFrameData
 from cond2img.latent_codec import sample_posterior
 from cond2img.models import load_vae
+from cond2img.training.steering import SteeringRow
 from cond2img.training.validation import validation_pairs
 from cond2video.config import SequenceConfig
 from cond2video.data import LabelledClipData
@@ -133,6 +135,24 @@ def test_a_model_of_no_numbers_is_no_model_that_ignores_its_conditions(chain, ca
     save_file(tensors, weights)
     few = ("--image_model_path", broken, "--samples", 2, "--device", "cpu")
     assert "no numbers" in call_script("measure_steering.py", *few, cwd=chain, code=2).stderr
+
+
+@pytest.mark.parametrize("another", [True, False])
+def test_no_numbers_without_one_condition_alone_are_not_ignored_conditions(another):
+    row = SteeringRow(
+        850, "image prior", 0.3, float("nan") if another else 0.4, None if another else float("inf")
+    )
+    assert not row.finite and replace(row, another=0.4, none=None).finite
+
+
+def test_a_text_encoder_of_another_width_is_named(chain, call_script, tmp_path):
+    mixed = shutil.copytree(chain / "pretrained_2d_model_MosMed", tmp_path / "mixed")
+    small = CLIPTextConfig.from_pretrained(mixed / "text_encoder")
+    small.hidden_size = 2 * small.hidden_size
+    CLIPTextModel(small).save_pretrained(mixed / "text_encoder")
+    few = ("--image_model_path", mixed, "--samples", 2, "--device", "cpu")
+    told = call_script("measure_steering.py", *few, cwd=chain, code=2).stderr.splitlines()[-1]
+    assert told.startswith(f"error: {mixed / 'text_encoder'}: makes ") and "the UNet reads" in told
 
 
 def test_each_stage_leaves_what_the_next_one_expects(chain):
