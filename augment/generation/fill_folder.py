@@ -36,6 +36,8 @@ class Work:
         folders: what every machine of a cluster must see, besides the synthesis folder.
         shard: (index from 1, count), for separate journals.
         settings: what the frames depend on besides the sample; written to ``settings.json`` and every manifest row.
+        versions: by name of a real clip, which version of its frame and its clip the conditions are of; the clips of
+            other versions are made again.
         lossless: see `ctrlgenaug.video.write_mp4`.
     """
 
@@ -45,6 +47,7 @@ class Work:
     batch_size: int = 1
     shard: tuple[int, int] = (1, 1)
     settings: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     lossless: bool = False
     folders: Sequence[str] = ()
 
@@ -65,7 +68,11 @@ def fill_folder(samples: Sequence[Sample], folder: SynthesisFolder, work: Work) 
         UserError: other settings made the folder, the same shard is running, the model is refused, the disk is full.
     """
     outcome = Outcome()
-    with folder.filled_by(work.shard, work.settings) as part:
+    with folder.filled_by(work.shard, work.settings, work.versions) as part:
+        if outdated := part.remove_outdated(samples):
+            say(
+                f"note: {outdated} clips were made from other versions of their conditions and are made again"
+            )
         missing = part.missing(samples)
         outcome.counts["kept"] = len(samples) - len(missing)
         if missing:

@@ -15,12 +15,13 @@ from typing import Any
 
 from augment.generation.arguments import share_devices
 from augment.generation.fill_folder import Work, draw_contact_sheets, fill_folder
-from augment.generation.plan import Sample, folder_name, take_shard
-from augment.generation.synthesis_folder import SynthesisFolder
+from augment.generation.plan import PUBLISHED_NAMES, Sample, folder_name, take_shard
+from augment.generation.synthesis_folder import MADE_WITH, SynthesisFolder
 from augment.generation.workers import Synthesiser
 from cond2img.sampling import Sampling
 from cond2video.model_folder import ModelFolder, find_model_folder, trained_with_text
 from ctrlgenaug import cluster
+from ctrlgenaug.conditions import provenance
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.steps import Outcome
@@ -107,6 +108,8 @@ def generate_folder(
         samples = [replace(sample, text=request.prompt) for sample in samples]
     default = Path(request.model_path) / folder_name(conditions, request.split)
     folder = SynthesisFolder(Path(request.output_dir or default).resolve())
+    home = spec.home_in(request.data_root).resolve()
+    used = {PUBLISHED_NAMES[name] for name in conditions}
     settings: dict[str, Any] = {
         "data_name": spec.data_name,
         "split": request.split,
@@ -117,6 +120,7 @@ def generate_folder(
         "num_frames": request.num_frames or spec.required_clip_num,
         "lossless": request.lossless,
         "prompt_of_all": request.prompt,
+        MADE_WITH: provenance.made_with(spec, home, used),
     }
     arguments = {
         **{
@@ -125,7 +129,7 @@ def generate_folder(
             for path in [getattr(request, name)]
         },
         "data_name": spec.data_name,
-        "home": str(spec.home_in(request.data_root).resolve()),
+        "home": str(home),
         "conditions": conditions,
         "sampling": request.sampling,
         "num_frames": request.num_frames,
@@ -135,7 +139,18 @@ def generate_folder(
     # on a CPU samples go through the model one at a time: smaller leases are reported sooner
     batch_size = 1 if set(devices) == {"cpu"} else request.batch_size
     folders = [str(arguments["home"]), str(arguments["model_path"])]
-    work = Work(load_synthesiser, arguments, devices, batch_size, shard, settings, request.lossless, folders)
+    versions = provenance.Versions(spec, home, used)
+    work = Work(
+        load_synthesiser,
+        arguments,
+        devices,
+        batch_size,
+        shard,
+        settings,
+        {sample.clip: versions.of(sample.clip) for sample in own},
+        request.lossless,
+        folders,
+    )
     outcome = fill_folder(own, folder, work)
     draw_contact_sheets(folder, samples)
     return outcome, folder.path

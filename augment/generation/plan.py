@@ -15,6 +15,8 @@ FIRST_NOISE_SEED = 66  # the q samples that every clip gets have noise seeds 66,
 
 # In the order in which their first letters name the output folder.
 CONDITIONS = ("image_condition", "motion_condition", "text_condition")
+# What the command line's conditions are called everywhere else.
+PUBLISHED_NAMES = dict(zip(CONDITIONS, ("image_prior", "motion_field", "text"), strict=True))
 
 
 @dataclass(frozen=True)

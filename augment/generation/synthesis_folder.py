@@ -34,6 +34,7 @@ from ctrlgenaug.plain_data import parse_json, read_json, to_json, write_jsonl
 
 MANIFEST, SETTINGS, PARTS, JOURNAL = "manifest.jsonl", "settings.json", ".parts", "journal.jsonl"
 SUFFIX = ".mp4"
+MADE_WITH = "conditions_made_with"  # the setting that holds those of the conditions' own steps
 
 
 @dataclass
@@ -120,12 +121,18 @@ class SynthesisFolder:
     # --- filling it ----------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def filled_by(self, shard: tuple[int, int], settings: Mapping[str, Any]) -> Iterator[Part]:
+    def filled_by(
+        self,
+        shard: tuple[int, int],
+        settings: Mapping[str, Any],
+        versions: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> Iterator[Part]:
         """This shard's own part of the folder, locked against a second run; its journal is folded at the end.
 
         Args:
             shard: (index from 1, count).
             settings: what all clips are made with. A folder never mixes models, conditions or solvers.
+            versions: by name of a real clip, the versions that its conditions are of (`provenance.Versions`).
 
         Raises:
             UserError: the same shard is being made already; the folder was made with other settings (each difference
@@ -140,7 +147,7 @@ class SynthesisFolder:
                 self._claim(settings, corner)
             for leftover in corner.glob(f"*{SUFFIX}"):  # of a killed run
                 leftover.unlink(missing_ok=True)
-            part = Part(self, corner, settings)
+            part = Part(self, corner, settings, versions or {})
             try:
                 yield part
             finally:
@@ -162,9 +169,9 @@ class SynthesisFolder:
             settings,
             name=SETTINGS,
             pattern=f"*{SUFFIX}",
-            before=dict.fromkeys(
-                settings
-            ),  # an option that is off is None, and was unknown to older versions
+            # an option that is off is None, and was unknown to older versions; where nothing was known of the
+            # conditions' settings, or is now, they cannot be said to be others
+            before={**dict.fromkeys(settings), MADE_WITH: settings.get(MADE_WITH)},
             in_use=any(map(is_held, others)),
             remedy="Choose another --output_dir, or remove the folder",
         )
@@ -217,10 +224,38 @@ class Part:
         scratch: for unfinished files, on the same file system as the folder.
     """
 
-    def __init__(self, folder: SynthesisFolder, scratch: Path, settings: Mapping[str, Any]) -> None:
-        self.folder, self.scratch, self._settings = folder, scratch, settings
+    def __init__(
+        self,
+        folder: SynthesisFolder,
+        scratch: Path,
+        settings: Mapping[str, Any],
+        versions: Mapping[str, Mapping[str, str]],
+    ) -> None:
+        self.folder, self.scratch, self._versions = folder, scratch, versions
+        self._settings = {name: value for name, value in settings.items() if name != MADE_WITH}
         self._planned: dict[str, Sample] = {}
         append_line(scratch / JOURNAL, "")  # closes a line that a kill tore
+
+    def remove_outdated(self, samples: Sequence[Sample]) -> int:
+        """Removes those clips of ``samples`` that are noted to be of other conditions than there are now.
+
+        Returns:
+            how many. Of clips without a note, or of conditions without one, nothing is known, and they are kept.
+        """
+        rows = self.folder.rows()
+        outdated = [sample for sample in samples if self._is_outdated(sample, rows.get(sample.file_name))]
+        for sample in outdated:
+            (self.folder.path / sample.file_name).unlink(missing_ok=True)
+        return len(outdated)
+
+    def _is_outdated(self, sample: Sample, row: Mapping[str, Any] | None) -> bool:
+        if row is None or not (self.folder.path / sample.file_name).is_file():
+            return False
+        made_from, now = row.get("made_from"), self._versions.get(sample.clip, {})
+        then = made_from if isinstance(made_from, dict) else {}
+        return row.get("prompt", self._prompt(sample)) != self._prompt(sample) or any(
+            then[name] != now[name] for name in then.keys() & now.keys()
+        )
 
     def missing(self, samples: Sequence[Sample]) -> list[Sample]:
         """Which of ``samples``, this run's part of the plan, are to be made."""
@@ -259,11 +294,15 @@ class Part:
             "clip": sample.clip,
             "class": sample.cls,
             "seed": sample.seed,
-            "prompt": sample.text if "text_condition" in self._settings.get("conditions", ()) else "",
+            "prompt": self._prompt(sample),
+            "made_from": dict(self._versions.get(sample.clip, {})),
             **self._settings,
             "device": device,
             "seconds": seconds,
         }
+
+    def _prompt(self, sample: Sample) -> str:
+        return sample.text if "text_condition" in self._settings.get("conditions", ()) else ""
 
 
 def _size(entry: os.DirEntry[str]) -> int:

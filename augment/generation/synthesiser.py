@@ -12,7 +12,7 @@ import numpy as np
 import torch
 import transformers
 
-from augment.generation.plan import Sample
+from augment.generation.plan import PUBLISHED_NAMES, Sample
 from cond2img.latent_codec import to_uint8
 from cond2img.models import load_vae
 from cond2img.models.text import load_text
@@ -27,13 +27,6 @@ from ctrlgenaug.conditions.motion_extraction import require_followed
 from ctrlgenaug.datasets import Clip
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.noise_schedule import NoiseSchedule
-
-# What the method's command line calls the conditions.
-PUBLISHED_NAMES = {
-    "image_condition": "image_prior",
-    "motion_condition": "motion_field",
-    "text_condition": "text",
-}
 
 
 class SequenceSynthesiser:

@@ -13,7 +13,8 @@ import numpy as np
 from augment.quality import networks, smoothness
 from augment.quality.latents import LatentSettings, LatentStore
 from augment.quality.networks import Extractor
-from ctrlgenaug.conditions.motion_extraction import field_options, noted_encoding
+from ctrlgenaug.conditions.motion_extraction import field_options
+from ctrlgenaug.conditions.provenance import noted_settings
 from ctrlgenaug.datasets import DatasetSpec
 from ctrlgenaug.errors import UserError
 
@@ -214,7 +215,7 @@ class Instruments:
     @cached_property
     def motion_settings(self) -> dict[str, Any]:
         """How the conditions' motion fields were encoded, so that synthetic clips' are extracted alike."""
-        return field_options(noted_encoding(self.home / self.spec.motion_dir) if self.home else {})
+        return field_options(noted_settings(self.home / self.spec.motion_dir) if self.home else {})
 
     def latent_store(self, group: str) -> LatentStore:
         """The store of a set's latents, kept where `EvaluationSettings.latents_dir` says."""

@@ -16,11 +16,11 @@ import torch
 from cond2img.latent_codec import to_pixels
 from ctrlgenaug import datasets
 from ctrlgenaug.conditions.clip import OPTIONAL, ClipConditions, ClipConditionsBatch, ConditionReader
+from ctrlgenaug.conditions.provenance import noted_settings
 from ctrlgenaug.conditions.variants import WEIGHTS_FILE, check_variants, variant_name, vary
 from ctrlgenaug.datasets import IMAGE_SIZE, Clip
 from ctrlgenaug.errors import UserError
-from ctrlgenaug.folders import SETTINGS
-from ctrlgenaug.plain_data import read_json, to_json
+from ctrlgenaug.plain_data import to_json
 from ctrlgenaug.training.batch import Batch
 from ctrlgenaug.training.config import DiffusionConfig, TrainingConfig
 from ctrlgenaug.training.dropping import kept_conditions
@@ -241,15 +241,14 @@ class LabelledFrameData(FrameData):
     def made_with(self) -> dict[str, str]:
         """The settings that the used conditions were made with, by name; "" where their folder does not say."""
         noted = {
-            "image_prior": self.reader.prior_dir / WEIGHTS_FILE,
-            "motion_field": self.reader.motion_dir / SETTINGS,
+            "image_prior": noted_settings(self.reader.prior_dir, WEIGHTS_FILE),
+            "motion_field": noted_settings(self.reader.motion_dir),
         }
-        made = {}
-        for name in self.used_conditions:
-            found = read_json(noted[name]) if noted[name].is_file() else {}
-            # of the priors: the number of variants may grow, and their encoder's name is a mere name
-            made[name] = to_json(found.get("fingerprint", found)) if isinstance(found, dict) and found else ""
-        return made
+        # of the priors: the number of variants may grow, and their encoder's name is a mere name
+        return {
+            name: to_json(found.get("fingerprint", found)) if (found := noted[name]) else ""
+            for name in self.used_conditions
+        }
 
     @property
     def num_frames(self) -> int:

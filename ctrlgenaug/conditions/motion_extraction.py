@@ -12,12 +12,13 @@ from ctrlgenaug import steps
 from ctrlgenaug.conditions import trajectories
 from ctrlgenaug.conditions.motion_arrows import draw_field
 from ctrlgenaug.conditions.motion_field import READERS, load_field, motion_field
+from ctrlgenaug.conditions.provenance import noted_settings
 from ctrlgenaug.contact_sheet import save_picture
 from ctrlgenaug.datasets import IMAGE_SIZE, DatasetSpec
 from ctrlgenaug.errors import UserError
 from ctrlgenaug.files import fingerprint
 from ctrlgenaug.folders import claim_folder, exclusive
-from ctrlgenaug.plain_data import read_json, save_npy
+from ctrlgenaug.plain_data import save_npy
 from ctrlgenaug.preprocessing import ledger
 from ctrlgenaug.video import ENCODER_THREADS, read_video
 
@@ -56,15 +57,8 @@ class Settings:
         }
 
 
-def noted_encoding(motion_dir: str | Path) -> dict[str, Any]:
-    """`Settings.encoding` of the fields in a folder, as far as its settings.json notes it."""
-    path = Path(motion_dir) / "settings.json"
-    noted = read_json(path) if path.is_file() else {}
-    return noted if isinstance(noted, dict) else {}
-
-
 def field_options(encoding: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `motion_field` that a folder's `noted_encoding` names; what it lacks is the default."""
+    """The options of `motion_field` that a folder's `noted_settings` name; what it lacks is the default."""
     options = {name: bool(encoding.get(name)) for name in ("adjacent_reference", "fill_blocks")}
     threads = re.fullmatch(ENCODER.format("([1-9][0-9]?)"), str(encoding.get("encoder")))
     reader = encoding.get("motion_reader")
@@ -86,7 +80,7 @@ def require_followed(motion_dir: str | Path) -> None:
 
     A model whose image prior follows the motion field needs that.
     """
-    noted = noted_encoding(motion_dir)
+    noted = noted_settings(motion_dir)
     lacking = " ".join(f"--{name}" for name in FOLLOWED if not noted.get(name))
     if noted and lacking:  # of fields from elsewhere nothing is known
         raise UserError(

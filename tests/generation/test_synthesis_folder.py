@@ -157,3 +157,46 @@ def test_ten_thousand_clips_are_listed_in_a_moment(folder):
     before = time.process_time()
     assert len(folder.clips(datasets.get("MosMed")).samples) == 10_000 and folder.names() == set()
     assert time.process_time() - before < 2
+
+
+def test_clips_of_former_conditions_are_made_again(folder):
+    settings, old = {**SETTINGS, "conditions": ["text_condition"]}, {"image_prior": "a", "motion_field": "b"}
+    clips = [Sample(f"study_{i:04d}_s01", "CT-0", 66, "a text") for i in range(1, 6)]
+    with folder.filled_by((1, 1), settings, {sample.clip: old for sample in clips}) as part:
+        assert part.remove_outdated(clips) == 0
+        make(part, *clips)
+    now = {
+        clips[0].clip: old,
+        clips[1].clip: {**old, "image_prior": "other frame"},
+        clips[2].clip: {**old, "motion_field": "other clip"},
+        clips[3].clip: {},  # the ledger was lost: nothing is known
+        clips[4].clip: old,
+    }
+    planned = [*clips[:4], Sample(clips[4].clip, "CT-0", 66, "another text")]
+    with folder.filled_by((1, 1), settings, now) as part:
+        assert part.remove_outdated(planned) == 3
+        assert part.missing(planned) == [planned[1], planned[2], planned[4]]
+        make(part, planned[1], planned[2], planned[4])
+    with folder.filled_by((1, 1), settings, now) as part:
+        assert part.remove_outdated(planned) == 0 and part.missing(planned) == []
+
+
+def test_conditions_made_otherwise_are_other_settings(folder):
+    def claim(conditions_made_with):
+        made = {} if conditions_made_with is None else {"conditions_made_with": conditions_made_with}
+        with folder.filled_by((1, 1), {**SETTINGS, **made}) as part:
+            if part.missing(SAMPLES[:1]):
+                make(part, SAMPLES[0])
+
+    claim({"motion_field": {"seed": 0}})
+    claim({"motion_field": {"seed": 0}})
+    claim({})  # the note is gone: nothing is known
+    with pytest.raises(UserError, match=r"conditions_made_with\.motion_field\.seed: 0 there, 1 now"):
+        claim({"motion_field": {"seed": 1}})
+
+
+def test_of_an_older_folder_nothing_is_known_of_its_conditions(folder):
+    for settings in (SETTINGS, {**SETTINGS, "conditions_made_with": {"motion_field": {"seed": 0}}}):
+        with folder.filled_by((1, 1), settings, {SAMPLES[0].clip: {"image_prior": "a"}}) as part:
+            assert part.remove_outdated(SAMPLES) == 0
+            make(part, *part.missing(SAMPLES[:1]))
