@@ -15,7 +15,7 @@ from ctrlgenaug.folders import SETTINGS
 from ctrlgenaug.plain_data import read_json
 from ctrlgenaug.preprocessing import ledger
 
-# The encoder's file name, how many variants lie beside the frames' own priors, in which format trajectories are written.
+# An encoder's file name, how many variants lie beside the frames' own priors, how trajectories are written.
 MERE_NOTES = {"image_prior": ("encoder", "variants"), "motion_field": ("official_format",)}
 
 Provenance = dict[str, dict[str, Any]]
