@@ -2,8 +2,8 @@
 
 The published code is not part of this repository. Give its folder and the Python of an environment that runs it
 (diffusers 0.11.1, transformers 4.39, huggingface_hub 0.25, motion-vector-extractor 1, scikit-image, scikit-learn,
-nibabel, SimpleITK, connected-components-3d, h5py, pandas, openpyxl, jsonlines, imageio, einops; torch may be the one
-used here; lpips for the row of the VAE's training).
+nibabel, SimpleITK, connected-components-3d, h5py, pandas, openpyxl, jsonlines, imageio, einops, timm; torch may be the
+one used here; lpips for the row of the VAE's training). What is missing there is said before anything is measured.
 
 Each step is run by both sides in turn, ``--rounds`` times, in working folders of its own with the same phantom
 patients. Processor seconds of the process and its children are compared: they depend less than the clock does on what
@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -37,6 +38,26 @@ VAE_INPUTS = ON_CPU.with_name("vae_seq_inputs.py")
 VAE_CALL, UNET_CALL = ON_CPU.with_name("vae_call.py"), ON_CPU.with_name("unet_call.py")
 CASES = {"MosMed": 15, "MRNet": 144, "ACDC": 60, "TUSC": 12}
 ROOT_FILES = ("database", "dataset.hdf5", "metadata.csv")
+NEEDED = (
+    "diffusers",
+    "transformers",
+    "mvextractor",
+    "skimage",
+    "sklearn",
+    "nibabel",
+    "SimpleITK",
+    "cc3d",
+    "h5py",
+)
+NEEDED += (
+    "pandas",
+    "openpyxl",
+    "jsonlines",
+    "imageio",
+    "einops",
+    "timm",
+    "lpips",
+)  # modules of the published code
 HOMES = {"MosMed": "MosMedData", "MRNet": "MRNet", "ACDC": "ACDC", "TUSC": "TUSC"}
 
 
@@ -180,6 +201,19 @@ def comparisons(ours: Side, clips: int, channels: int, threads: int) -> dict[str
     }
 
 
+def require_modules(python: str) -> None:
+    """Raises a `UserError` if the published code's Python lacks a module, before ten minutes of other rows."""
+    ask = (
+        "import importlib.util, sys; print(*(m for m in sys.argv[1:] if importlib.util.find_spec(m) is None))"
+    )
+    try:
+        answer = subprocess.run([python, "-c", ask, *NEEDED], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UserError(f"is no Python that runs ({error})", "Give --python", python) from None
+    if lacking := answer.stdout.split():
+        raise UserError(f"lacks {', '.join(lacking)}", "Install them in its environment", python)
+
+
 def main() -> int:
     parser = steps.parser(__doc__ or "", EXAMPLE)
     parser.add_argument("--published", required=True, metavar="DIR", help="the published code's folder")
@@ -209,6 +243,8 @@ def main() -> int:
     published = Path(options.published).resolve()
     if not (published / "generate.py").is_file():
         raise UserError("is not the published code", "Give its folder", options.published)
+
+    require_modules(options.python)
 
     figures = {}
     with tempfile.TemporaryDirectory() as scratch:
