@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from augment.demo import encoder
+from augment.demo.base.drawn_data import DrawnFrames
 from augment.demo.base.patients import KINDS, draw_patient
 from augment.demo.base.plane_encoder import DEVIATIONS, LOG_VARIANCE, MEAN, set_plane_encoder
 from augment.demo.base.projection import project
 from augment.demo.base.store import Motion, drawn_patients, moving
 from augment.demo.weights import small_vae
+from cond2img.config import LDMConfig
 from cond2img.latent_codec import to_pixels
 from cond2img.models.unet import ImageProjection
 from ctrlgenaug.conditions.medsam import encode
@@ -155,3 +157,13 @@ def test_a_missing_file_is_named_and_damage_elsewhere_does_not_matter(summed):
     check_sums(summed / "unet")
     with pytest.raises(UserError, match="README.md.*is missing"):
         check_sums(summed)
+
+
+# --- the base's training data ----------------------------------------------------------------------------------------
+
+
+def test_drawn_data_answer_what_a_run_notes_of_its_inputs(frames):
+    moments = np.zeros((1, 4, 8, 32, 32), np.float32)
+    data = DrawnFrames(LDMConfig(data_name="MosMed"), frames[None], ["a text"], moments)
+    assert data.made_with() == {}
+    assert data.own_folder() and data.content()

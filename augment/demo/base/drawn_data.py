@@ -80,6 +80,10 @@ class DrawnFrames(DrawnPictures, LabelledFrameData):
         self.captions = sorted({"", *texts})
         self.moments = moments.reshape(len(self.rows), -1, *moments.shape[2:])
 
+    def made_with(self) -> dict[str, str]:
+        """Nothing: the conditions are drawn with the frames, and no folder's settings made them."""
+        return {}
+
     def movement(self, key: SampleKey) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """Motion field (1, F-1, 2, 256, 256) and trajectories (1, F*1024, F) of a sample; None for a frame."""
         return None, None
