@@ -21,14 +21,20 @@ while [ $# -gt 0 ]; do
     case $1 in
         --quick) quick=1; shift ;;
         --no_base) base=; shift ;;
-        --rare) rare=${2:?--rare needs numbers}; shift 2 ;;
-        --data_name) name=${2:?--data_name needs MosMed, MRNet or ACDC}; shift 2 ;;
-        --generators) generators=${2:?--generators needs seeds}; shift 2 ;;
-        --seeds) seeds=${2:?--seeds needs numbers}; shift 2 ;;
-        --arms) arms=${2:?--arms needs names}; shift 2 ;;
-        --wanted) wanted=${2:?--wanted needs a number}; shift 2 ;;
-        --training_steps) training_steps=${2:?--training_steps needs three numbers}; shift 2 ;;
-        --out) out=${2:?--out needs a folder}; shift 2 ;;
+        --rare | --data_name | --generators | --seeds | --arms | --wanted | --training_steps | --out)
+            [ -n "${2:-}" ] || { echo "error: $1 needs a value. See bash reproduce.sh --phantoms --help." >&2; exit 2; }
+            case $1 in
+                --rare) rare=$2 ;;
+                --data_name) name=$2 ;;
+                --generators) generators=$2 ;;
+                --seeds) seeds=$2 ;;
+                --arms) arms=$2 ;;
+                --wanted) wanted=$2 ;;
+                --training_steps) training_steps=$2 ;;
+                --out) out=$2 ;;
+            esac
+            shift 2
+            ;;
         -h | --help) sed -n '2,15s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit ;;
         *) echo "error: unknown option $1. See bash reproduce.sh --phantoms --help." >&2; exit 2 ;;
     esac

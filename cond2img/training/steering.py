@@ -69,7 +69,9 @@ class SteeringRow:
 
     @property
     def verdict(self) -> str:
-        """``followed``, ``followed in part`` or ``ignored``."""
+        """``followed``, ``followed in part`` or ``ignored``; ``not known`` where an error is no number."""
+        if not self.finite:
+            return "not known"
         return (
             "followed"
             if self.ratio <= FOLLOWED
@@ -279,6 +281,8 @@ def judge(rows: Sequence[SteeringRow]) -> str:
 def hint(rows: Sequence[SteeringRow], train_rows: Sequence[SteeringRow], samples_seen: int) -> str:
     """What to do about conditions that are ignored, or about samples known by heart; empty if there is nothing to say.
 
+    Answers that are no numbers come first: nothing can be said of a model that gives some.
+
     Args:
         rows: of test samples.
         train_rows: of training samples.
@@ -287,6 +291,8 @@ def hint(rows: Sequence[SteeringRow], train_rows: Sequence[SteeringRow], samples
     judged = [row for row in rows if row.timestep == JUDGED_TIMESTEP]
     trained = [row for row in train_rows if row.timestep == JUDGED_TIMESTEP]
     ignored = [row.condition for row in judged if row.verdict == "ignored"]
+    if unknown := [row.condition for row in judged if not row.finite]:
+        return f"the model's answers are no numbers when {' or '.join(unknown)} is exchanged or left out: it diverged"
     if judged and trained and trained[0].own < MEMORISED * judged[0].own:
         return (
             f"training samples are recovered far better ({trained[0].own:.3g}) than test samples "

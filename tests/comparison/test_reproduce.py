@@ -672,3 +672,13 @@ def test_the_whole_comparison_on_phantoms(tmp_path, repository):
     assert (
         again.returncode == 0 and again.stdout.count("was finished already") == 15
     )  # 14 arms and the filter's
+
+
+@pytest.mark.parametrize("option", ["--rare", "--seeds", "--out"])
+def test_phantom_comparison_says_which_option_lacks_its_value(tmp_path, repository, option):
+    environment = {**os.environ, "CTRLGENAUG_ENV": "active"}
+    command = ["bash", str(repository / "reproduce.sh"), "--phantoms", option]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {option} needs a value. See bash reproduce.sh --phantoms --help.\n"
+    assert not list(tmp_path.iterdir())

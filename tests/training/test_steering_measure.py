@@ -139,3 +139,14 @@ def test_memorised_samples_are_named():
     train = [SteeringRow(850, "image prior", 0.1, 0.9, 0.6)]
     assert "memorised" in hint(test, train, 50_000)
     assert hint(test, test, 50_000) == ""
+
+
+def test_answers_that_are_no_numbers_are_not_called_ignored():
+    rows = [
+        SteeringRow(850, "image prior", 0.3, float("nan"), 0.4),
+        SteeringRow(850, "text", 0.3, 0.3, float("inf")),
+        SteeringRow(850, "class", 0.3, 0.9, None),
+    ]
+    assert [row.verdict for row in rows] == ["not known", "not known", "followed"]
+    assert judge(rows).startswith("image prior: not known") and "ignored" not in judge(rows)
+    assert "image prior or text is exchanged or left out" in hint(rows, rows, 40_000)
