@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from augment.generation.synthesis_folder import SynthesisFolder
 from augment.quality import vae_seq
 from augment.quality.latent_store import open_store
 from augment.quality.latents import LatentSettings
@@ -62,6 +63,7 @@ def main() -> int:
     folder = Path(options.synthetic_dir)
     output = Path(options.output_dir or folder)
     videos, workers = vae_seq.list_videos(folder), model_steps.chosen(options)
+    SynthesisFolder(folder).say_if_filled()
     store = open_store(
         options.vae_path,
         None if options.no_cache else output,

@@ -182,6 +182,7 @@ def synthetic_items(
             folder,
         )
         synthesis = SynthesisFolder(folder)
+        synthesis.say_if_filled()
         if synthesis.splits() - {"train"}:
             raise leak
         found = synthesis.clips(spec)

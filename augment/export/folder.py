@@ -73,6 +73,7 @@ def export(request: Export, spec: DatasetSpec, home: Path) -> steps.Outcome:
             "is not a folder", "Give the folder that generate.py or the filter made", request.source
         )
     folder = SynthesisFolder(request.source)
+    folder.say_if_filled()
     spec = spec.with_classes_of(folder.names())
     found = folder.clips(spec)
     samples = {path.name: sample for path, sample in found.samples.items()}

@@ -31,6 +31,7 @@ from ctrlgenaug.folders import (
     remove_leftovers,
 )
 from ctrlgenaug.plain_data import parse_json, read_json, to_json, write_jsonl
+from ctrlgenaug.progress import say
 
 MANIFEST, SETTINGS, PARTS, JOURNAL = "manifest.jsonl", "settings.json", ".parts", "journal.jsonl"
 SUFFIX = ".mp4"
@@ -117,6 +118,11 @@ class SynthesisFolder:
     def contact_sheet(self, cls: str) -> Path:
         """Where the picture of a class's clips is, or will be."""
         return self.path / f"contact_sheet_{cls}.png"
+
+    def say_if_filled(self) -> None:
+        """A note where a generation is at work in the folder now: whoever reads it sees a part of the clips."""
+        if any(map(is_held, (self.path / PARTS).glob("*-of-*"))):
+            say(f"note: {self.path} is being filled by generate.py now; clips that come later are left out")
 
     # --- filling it ----------------------------------------------------------------------------------------------
 

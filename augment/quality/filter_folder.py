@@ -14,6 +14,7 @@ from augment.classifiers.clip_items import Item, real_items
 from augment.classifiers.doubts import doubts
 from augment.classifiers.weights import read_weights
 from augment.generation.plan import parse_file_name
+from augment.generation.synthesis_folder import SynthesisFolder
 from augment.quality import noise_filter
 from augment.quality.data_set import data_set_of
 from augment.quality.filter_levels import LEVELS, Evidence, FilterSettings, ScoreClips, reasons
@@ -101,6 +102,7 @@ def filter_clips(options: argparse.Namespace, settings: FilterSettings) -> tuple
     folder = Path(options.synthetic_dir)
     target = Path(options.save_base or beside(folder, "filtered"))
     list_videos(folder)  # says so at once if there is nothing to do
+    SynthesisFolder(folder).say_if_filled()
     meta = read_weights(options.classifier_checkpoint)[1] if options.classifier_checkpoint else {}
     spec = data_set_of(options, [folder], meta, options.classifier_checkpoint)
     latents = LatentSettings(options.pixel_range, options.posterior, options.seed)

@@ -200,3 +200,12 @@ def test_of_an_older_folder_nothing_is_known_of_its_conditions(folder):
         with folder.filled_by((1, 1), settings, {SAMPLES[0].clip: {"image_prior": "a"}}) as part:
             assert part.remove_outdated(SAMPLES) == 0
             make(part, *part.missing(SAMPLES[:1]))
+
+
+def test_who_reads_a_folder_that_is_being_filled_is_told(folder, capsys):
+    with folder.filled_by((1, 1), SETTINGS) as part:
+        make(part, SAMPLES[0])
+        folder.say_if_filled()
+    assert "is being filled by generate.py now" in "".join(capsys.readouterr())
+    folder.say_if_filled()
+    assert "".join(capsys.readouterr()) == ""
