@@ -58,7 +58,7 @@ def measure(count: int, root: Path) -> list[float]:
 
     def resume() -> None:
         with folder.filled_by((1, 1), SETTINGS) as part:
-            assert not part.missing(plan)
+            assert not part.remove_outdated(plan) and not part.missing(plan)
 
     return [
         seconds(make_the_plan),

@@ -255,13 +255,15 @@ class Part:
         return len(outdated)
 
     def _is_outdated(self, sample: Sample, row: Mapping[str, Any] | None) -> bool:
-        if row is None or not (self.folder.path / sample.file_name).is_file():
+        if row is None:
             return False
         made_from, now = row.get("made_from"), self._versions.get(sample.clip, {})
         then = made_from if isinstance(made_from, dict) else {}
-        return row.get("prompt", self._prompt(sample)) != self._prompt(sample) or any(
+        differs = row.get("prompt", self._prompt(sample)) != self._prompt(sample) or any(
             then[name] != now[name] for name in then.keys() & now.keys()
         )
+        # asked last: a folder may hold a million clips, of which few or none differ
+        return differs and (self.folder.path / sample.file_name).is_file()
 
     def missing(self, samples: Sequence[Sample]) -> list[Sample]:
         """Which of ``samples``, this run's part of the plan, are to be made."""

@@ -10,6 +10,10 @@ import time
 
 import pytest
 
+from ctrlgenaug import datasets
+from ctrlgenaug.plain_data import write_json
+from ctrlgenaug.preprocessing import ledger
+
 FEW = ("--num_inference_steps", 1, "--device_id_list", "cpu", "--predifined_sampled_num", 2)
 FOUR = (*FEW, "--class_label", "CT-0", "CT-234")
 NAMES = {f"study_000{i}_s01_{cls}_{seed}.mp4" for i, cls in ((1, "CT-0"), (3, "CT-234")) for seed in (66, 67)}
@@ -135,6 +139,29 @@ def test_started_again(whole, world, call_script, tmp_path):
         "generate.py", "--sequence_model_path", "model", *FOUR, *more, *other, cwd=world, code=2
     )
     assert "guidance_scale: 7.5 there, 3.0 now" in result.stderr
+
+
+def test_changed_frames_and_other_priors_are_noticed(world, published, call_script, tmp_path):
+    shutil.copytree(world / "MosMedData", tmp_path / "MosMedData")
+    spec = datasets.get("MosMed")
+    priors = tmp_path / "MosMedData" / spec.priors_dir
+    write_json(priors / "weights.json", {"fingerprint": "one encoder", "dtype": "float32"})
+
+    def run(frame, code=0):
+        """The four clips, after the first frame of one patient's clip was noted to be ``frame``."""
+        case = spec.first_frame("study_0001_s01")
+        ledger.record(priors, {"case": case, "made_from": frame, "files": {}})
+        flags = ("--sequence_model_path", world / "model", "--output_dir", "out", *FOUR)
+        return call_script("generate.py", *flags, cwd=tmp_path, code=code)
+
+    assert "4 clips made, 0 were there already" in run("a frame").stdout
+    assert "0 clips made, 4 were there already" in run("a frame").stdout
+    again = run("another frame")
+    assert "note: 2 clips were made from other versions of their conditions" in again.stderr + again.stdout
+    assert "2 clips made, 2 were there already" in again.stdout
+    write_json(priors / "weights.json", {"fingerprint": "another encoder", "dtype": "float32"})
+    refused = run("another frame", code=2)
+    assert "image_prior.fingerprint: one encoder there, another encoder now" in refused.stderr
 
 
 def test_dry_run_prints_names_and_nothing_else(world, run_script, call_script):
